@@ -1,0 +1,219 @@
+//! What scripts are asked and what they answer, as plain data: facts in, decisions out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+
+use crate::names::WorkloadName;
+use crate::spec::WorkloadSpec;
+
+/// What a script may know of a request. Borrowed from the request itself, so that asking is free.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestFacts<'a> {
+    pub method: &'a Method,
+    /// `"http"` or `"https"`, as the client used it.
+    pub scheme: &'a str,
+    /// The host without its port, as the client wrote it; `""` when it wrote none.
+    pub host: &'a str,
+    /// The path as it was sent: still percent-encoded, always with a leading slash.
+    pub path: &'a str,
+    /// What follows the `?`, or `""`.
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+    /// The client's address, as the trusted proxies tell it.
+    pub client: IpAddr,
+}
+
+/// What is to be done with a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    Proxy(ProxyDecision),
+    Redirect(Redirect),
+    Respond(Reply),
+}
+
+/// Forward to a workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyDecision {
+    pub workload: WorkloadName,
+    /// The application's port; `None` is the workload's own (its port label or exposed port).
+    pub port: Option<u16>,
+    /// Leading path segments to drop.
+    pub strip: usize,
+    /// A path in place of the request's own; the query stays. Goes before `strip`.
+    pub path: Option<String>,
+    /// How long the application may take to begin its answer; `None` is the configured limit.
+    pub timeout: Option<Duration>,
+    /// How long the request may be held while the workload wakes; `None` is the configured limit.
+    pub wait: Option<Duration>,
+    pub asleep: Asleep,
+    /// False: the request does not count as activity, so it does not keep the workload awake.
+    pub counts: bool,
+    /// How to make the workload when it does not exist.
+    pub create: Option<CreateFrom>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+}
+
+impl ProxyDecision {
+    /// Plain forwarding with every default.
+    pub fn to(workload: WorkloadName) -> Self {
+        Self {
+            workload,
+            port: None,
+            strip: 0,
+            path: None,
+            timeout: None,
+            wait: None,
+            asleep: Asleep::Hold,
+            counts: true,
+            create: None,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }
+    }
+}
+
+/// What happens to a request whose workload is not awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asleep {
+    /// Wake the workload and hold the request until it is ready.
+    Hold,
+    /// Wake it; show a waiting page to a browser that navigates, hold everything else.
+    Page,
+    /// Wake it, wait until it is ready, then 307 to the same URL.
+    Redirect,
+    /// 503, and do not wake it.
+    Refuse,
+}
+
+/// A template of the scripts and the values to fill it with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateFrom {
+    pub template: String,
+    pub vars: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Header fields to set (replacing what is there) or to drop.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HeaderEdits {
+    /// In the order in which the script asked; `None` drops the field.
+    pub edits: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+impl HeaderEdits {
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.edits {
+            match value {
+                Some(value) => drop(headers.insert(name.clone(), value.clone())),
+                None => drop(headers.remove(name)),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Redirect {
+    /// One of 301, 302, 303, 307, 308.
+    pub status: StatusCode,
+    pub location: HeaderValue,
+    pub headers: HeaderEdits,
+}
+
+/// An answer made by the gateway itself on a script's word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub body: Arc<str>,
+    /// Goes out as `Retry-After`, in whole seconds, rounded up.
+    pub retry_after: Option<Duration>,
+    pub headers: HeaderEdits,
+}
+
+/// What `on_error` is told of a request that cannot be forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ErrorFacts {
+    /// The status of the built-in answer.
+    pub status: u16,
+    /// A stable word: `unknown_workload`, `no_route`, `queue_full`, `hold_timeout`, `start_failed`,
+    /// `engine_unreachable`, `upstream_failed`, `upstream_timeout`, `script_failed`, …
+    pub kind: &'static str,
+    pub message: String,
+    /// The workload that the request was for, or `""`.
+    pub workload: String,
+    pub retry_after_secs: Option<u64>,
+}
+
+/// What `ready` and `idle` hooks are told of a container.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ContainerFacts {
+    pub name: String,
+    pub id: String,
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    pub envs: BTreeMap<String, String>,
+    /// Exposed TCP ports, lowest first.
+    pub ports: Vec<u16>,
+    /// Whether the engine itself checks the container's health.
+    pub has_healthcheck: bool,
+}
+
+/// How to know that a started workload can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadyRule {
+    /// Ready so long after its start, unasked.
+    Wait(Duration),
+    /// Ready when a GET answers 2xx or 3xx.
+    Probe {
+        /// `http://host[:port]/path`, or a path on the workload's own port.
+        target: String,
+        /// The longest pause between two attempts; the first ones come faster.
+        every: Duration,
+        /// After so long it is a failed start.
+        max: Duration,
+    },
+    /// Ready when its port accepts a connection.
+    Tcp { max: Duration },
+    /// Ready when the engine's own HEALTHCHECK says healthy.
+    Health { max: Duration },
+}
+
+/// When a workload that nothing uses may sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleRule {
+    Never,
+    StopAfter(Duration),
+    PauseAfter(Duration),
+}
+
+/// A script's failure on one call.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct ScriptFailure {
+    /// What went wrong, with `file:line:col`.
+    pub message: String,
+    /// The source line with a caret below the column, when the place is known.
+    pub source_line: Option<String>,
+}
+
+/// The questions about containers that the lifecycle asks of the scripts.
+///
+/// An `Ok(None)` means that the scripts have no such hook; the built-in default then holds.
+pub trait ContainerRules: Send + Sync {
+    fn ready(&self, container: &ContainerFacts) -> Result<Option<ReadyRule>, ScriptFailure>;
+
+    fn idle(&self, container: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure>;
+
+    /// Fills a template. `Ok(None)`: there is none of that name.
+    fn template(
+        &self,
+        name: &str,
+        vars: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Option<WorkloadSpec>, ScriptFailure>;
+}

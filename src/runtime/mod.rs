@@ -1,0 +1,197 @@
+//! The port to whatever runs containers: Docker, child processes, or a fake in tests.
+
+pub mod docker;
+pub mod fake;
+pub mod process;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::decision::ContainerFacts;
+use crate::names::WorkloadName;
+use crate::spec::WorkloadSpec;
+
+/// The engine's own identifier of a container. It changes when a container is made anew.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId(Arc<str>);
+
+impl InstanceId {
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0[..self.0.len().min(12)])
+    }
+}
+
+/// A time on the engine's own clock, in nanoseconds since 1970. Only compared with its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EngineTime(pub i64);
+
+/// A container as the engine tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub name: WorkloadName,
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    /// Empty in a listing where the engine's list does not tell them; complete after `inspect`.
+    pub envs: BTreeMap<String, String>,
+    pub state: InstanceState,
+    /// Where the gateway reaches it. Only while it runs, and only after `inspect`.
+    pub address: Option<IpAddr>,
+    /// Exposed TCP ports, lowest first.
+    pub ports: Vec<u16>,
+    /// What the engine's own health check last said; `None` when it has none.
+    pub health: Option<Health>,
+}
+
+impl Instance {
+    pub fn facts(&self) -> ContainerFacts {
+        ContainerFacts {
+            name: self.name.to_string(),
+            id: self.id.to_string(),
+            image: self.image.clone(),
+            labels: self.labels.clone(),
+            envs: self.envs.clone(),
+            ports: self.ports.clone(),
+            has_healthcheck: self.health.is_some(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Made and never started, or ended. `exit_code` of what ended, when the engine knows it.
+    Stopped {
+        exit_code: Option<i64>,
+    },
+    Running {
+        started_at: EngineTime,
+    },
+    Paused {
+        started_at: EngineTime,
+    },
+    /// On its way out; nothing can be done with it but wait for its removal.
+    Removing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// Something that happened on the engine, to a container with the ownership label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineEvent {
+    pub id: InstanceId,
+    pub name: WorkloadName,
+    pub at: EngineTime,
+    pub kind: EngineEventKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineEventKind {
+    /// Made, renamed or changed: what is known of it has to be read again.
+    Changed,
+    Started,
+    /// A signal that ends it was sent: stop, kill, or the container's own stop signal.
+    /// Signals that do not end a container (HUP, USR1, …) are not reported.
+    Ending,
+    Died {
+        exit_code: Option<i64>,
+    },
+    Paused,
+    Unpaused,
+    Health(Health),
+    Destroyed,
+}
+
+/// What can go wrong with an engine, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// Nobody answers at the engine's address, or not in time. Try later.
+    #[error("the engine does not answer: {0}")]
+    Unreachable(String),
+    #[error("no such container: {0}")]
+    NotFound(String),
+    #[error("the name {0:?} is taken by another container")]
+    NameTaken(String),
+    #[error("there is no image {0:?} on the engine")]
+    ImageMissing(String),
+    #[error("there is no network {0:?} on the engine")]
+    NetworkMissing(String),
+    /// The engine understood and said no: the request cannot succeed as it is.
+    #[error("the engine refused: {0}")]
+    Refused(String),
+    /// The engine failed, or this machine did.
+    #[error("the engine failed: {0}")]
+    Failed(String),
+}
+
+/// A container engine. All calls are about containers with the ownership label; others are
+/// treated as if they did not exist.
+///
+/// Starting what runs, stopping what is stopped, pausing what is paused and removing what is gone
+/// are successes: the caller asks for a state, not for a change. Every call ends within a limit of
+/// the implementation's (a stop within its grace time and a little more), with `Unreachable` when
+/// the engine does not answer.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// `"docker"`, `"process"`, `"fake"`.
+    fn kind(&self) -> &'static str;
+
+    /// One line for people: what answers, and where.
+    async fn ping(&self) -> Result<String, RuntimeError>;
+
+    /// Makes a container and does not start it. Leaves nothing behind on an error.
+    async fn create(&self, spec: &WorkloadSpec) -> Result<InstanceId, RuntimeError>;
+
+    async fn start(&self, id: &InstanceId) -> Result<(), RuntimeError>;
+
+    /// Asks it to end (SIGTERM, or its own stop signal), kills it after `grace`. Wakes a paused
+    /// one up to be asked. Returns when it has ended.
+    async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<(), RuntimeError>;
+
+    async fn pause(&self, id: &InstanceId) -> Result<(), RuntimeError>;
+
+    async fn unpause(&self, id: &InstanceId) -> Result<(), RuntimeError>;
+
+    /// Kills it when it runs, then removes it with its anonymous volumes.
+    async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError>;
+
+    async fn inspect(&self, id: &InstanceId) -> Result<Instance, RuntimeError>;
+
+    /// All owned containers, running or not.
+    async fn list(&self) -> Result<Vec<Instance>, RuntimeError>;
+
+    /// What happens from now on. The stream has begun to collect when the call returns. It ends
+    /// when the engine goes away; then everything has to be listed again.
+    async fn events(&self) -> Result<BoxStream<'static, EngineEvent>, RuntimeError>;
+
+    /// The address of the host name `host` as the container `seen_from` would find it: its own
+    /// name, alias or `localhost`, or another container's on a common network. Asks the engine,
+    /// never a resolver.
+    async fn resolve(&self, host: &str, seen_from: &InstanceId) -> Result<IpAddr, RuntimeError>;
+}

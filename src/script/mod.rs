@@ -1,0 +1,3 @@
+//! Rhai scripts: compiled, limited, and asked for decisions.
+
+pub mod version;
