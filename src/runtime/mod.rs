@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod fake;
+mod feed;
 pub mod process;
 
 use std::collections::BTreeMap;
