@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::WorkloadName;
 
+/// The label that names a container's port where it exposes several or none.
+pub const PORT_LABEL: &str = "wakegate.port";
+
+/// The label that names the network to reach a container on where it is on several.
+pub const NETWORK_LABEL: &str = "wakegate.network";
+
 /// Everything needed to create a workload. Comes from a script's template or from the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -23,6 +23,14 @@ pub struct Endpoint {
     pub serial: u64,
 }
 
+impl Endpoint {
+    /// A serial that no endpoint of this process has had.
+    pub fn next_serial() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
 /// One period in which a workload can be used.
 ///
 /// The open flag and the number of leases share one word, so that "close if nobody uses it" is a

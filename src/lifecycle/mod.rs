@@ -1,4 +1,8 @@
 //! The life of workloads: one state machine each, and the fleet of them all.
 
+mod core;
 pub mod fleet;
 pub mod gate;
+pub mod machine;
+mod probe;
+mod workload;

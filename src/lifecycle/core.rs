@@ -1,0 +1,197 @@
+//! What all workloads share: the engine, the rules, the limits, and what is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use crate::clock::Clock;
+use crate::config::{Config, Hold, Lifecycle};
+use crate::decision::{ContainerRules, IdleRule, ReadyRule};
+use crate::lifecycle::machine::Limits;
+use crate::lifecycle::probe::Prober;
+use crate::runtime::{Instance, Runtime};
+use crate::spec::{PORT_LABEL, SpecPolicy};
+
+pub(super) struct Core {
+    pub runtime: Arc<dyn Runtime>,
+    pub rules: Arc<dyn ContainerRules>,
+    pub prober: Prober,
+    pub lifecycle: Lifecycle,
+    pub hold: Hold,
+    pub policy: SpecPolicy,
+    pub clock: Clock,
+    /// Where effects run. Requests come from other runtimes.
+    pub handle: Handle,
+    /// First come, first served, so the workload whose request came first starts first.
+    pub starts: Semaphore,
+    /// Requests held over all workloads.
+    pub held: AtomicUsize,
+    pub engine: watch::Sender<EngineState>,
+    pub metrics: Metrics,
+}
+
+/// Whether what is known of the engine's containers is true now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum EngineState {
+    /// Not listed yet.
+    Unknown,
+    Up,
+    Down(Arc<str>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StartLabels {
+    pub workload: String,
+    /// `ready`, `failed`.
+    pub result: &'static str,
+}
+
+pub(super) struct Metrics {
+    pub starts: Family<StartLabels, Counter>,
+    /// From the decision to start until readiness, in seconds.
+    pub start_seconds: Histogram,
+    pub engine_up: Gauge,
+}
+
+impl Metrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            starts: Family::default(),
+            start_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+            engine_up: Gauge::default(),
+        };
+        registry.register(
+            "starts",
+            "Starts of workloads, by how they ended",
+            metrics.starts.clone(),
+        );
+        registry.register(
+            "start_seconds",
+            "Seconds from the decision to start a workload until it was ready",
+            metrics.start_seconds.clone(),
+        );
+        registry.register(
+            "engine_up",
+            "1 while the container engine answers",
+            metrics.engine_up.clone(),
+        );
+        metrics
+    }
+}
+
+impl Core {
+    /// Must be called on the runtime that effects are to run on.
+    pub fn new(
+        config: &Config,
+        runtime: Arc<dyn Runtime>,
+        rules: Arc<dyn ContainerRules>,
+        clock: Clock,
+        registry: &mut Registry,
+    ) -> Self {
+        Self {
+            prober: Prober::new(runtime.clone()),
+            runtime,
+            rules,
+            lifecycle: config.lifecycle.clone(),
+            hold: config.hold.clone(),
+            policy: config.spec.clone(),
+            clock,
+            handle: Handle::current(),
+            starts: Semaphore::new(config.lifecycle.parallel_starts),
+            held: AtomicUsize::new(0),
+            engine: watch::Sender::new(EngineState::Unknown),
+            metrics: Metrics::register(registry),
+        }
+    }
+
+    pub fn machine_limits(&self) -> Limits {
+        Limits {
+            stop_grace: self.lifecycle.stop_timeout,
+            drain: self.lifecycle.drain_timeout,
+            // Whoever stops a container from outside gives it the engine's ten seconds as a rule.
+            outside_stop: self.lifecycle.stop_timeout + Duration::from_secs(5),
+            backoff_min: self.lifecycle.backoff_min,
+            backoff_max: self.lifecycle.backoff_max,
+            settle: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        }
+    }
+
+    /// The scripts' `ready` rule, else the container's own health check, else its port.
+    pub fn ready_rule(&self, instance: &Instance) -> Result<ReadyRule, String> {
+        let max = self.lifecycle.ready_timeout;
+        match self.rules.ready(&instance.facts()) {
+            Ok(Some(rule)) => Ok(rule),
+            Ok(None) if instance.health.is_some() => Ok(ReadyRule::Health { max }),
+            Ok(None) => Ok(ReadyRule::Tcp { max }),
+            Err(failure) => Err(format!("the ready rule failed: {failure}")),
+        }
+    }
+
+    /// The scripts' `idle` rule, else the configured time. A rule that fails stops nothing.
+    pub fn idle_rule(&self, instance: &Instance) -> IdleRule {
+        match self.rules.idle(&instance.facts()) {
+            Ok(Some(rule)) => rule,
+            Ok(None) => IdleRule::StopAfter(self.lifecycle.idle_after),
+            Err(failure) => {
+                tracing::warn!(
+                    workload = %instance.name,
+                    error = %failure,
+                    source = failure.source_line.as_deref().unwrap_or_default(),
+                    "the idle rule failed; the workload stays awake"
+                );
+                IdleRule::Never
+            }
+        }
+    }
+}
+
+/// The port label, else the lowest exposed port.
+pub(super) fn port_of(instance: &Instance) -> Option<u16> {
+    let labelled = instance
+        .labels
+        .get(PORT_LABEL)
+        .and_then(|port| port.parse().ok());
+    labelled.or_else(|| instance.ports.first().copied())
+}
+
+/// A place among the held requests, given back when dropped.
+pub(super) struct Place<'a> {
+    counters: [&'a AtomicUsize; 2],
+}
+
+impl<'a> Place<'a> {
+    /// A place in both counters, or `None` when either is at its limit.
+    pub fn take(counters: [(&'a AtomicUsize, usize); 2]) -> Option<Self> {
+        let [(first, first_max), (second, second_max)] = counters;
+        if first.fetch_add(1, Ordering::AcqRel) >= first_max {
+            first.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        if second.fetch_add(1, Ordering::AcqRel) >= second_max {
+            first.fetch_sub(1, Ordering::AcqRel);
+            second.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(Self {
+            counters: [first, second],
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        for counter in self.counters {
+            counter.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Following the engine: listing what it has, then every event, and again when it was away.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use super::Shared;
+use crate::lifecycle::core::EngineState;
+use crate::lifecycle::machine::Event;
+use crate::runtime::{EngineEvent, EngineEventKind, InstanceId, RuntimeError};
+
+/// The first pause before an engine that went away is tried again; doubles each time.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How often everything is listed although events flow: what an event that was never sent would
+/// have told is known after this time at the latest.
+const LIST_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs for as long as the fleet lives.
+pub(super) async fn follow(shared: Arc<Shared>) {
+    let mut pause = RETRY_MIN;
+    loop {
+        let error = match follow_once(&shared, &mut pause).await {
+            Ok(()) => RuntimeError::Unreachable("its event stream ended".to_owned()),
+            Err(error) => error,
+        };
+        let reason: Arc<str> = error.to_string().into();
+        let was_up =
+            shared.core.engine.send_replace(EngineState::Down(reason)) != EngineState::Unknown;
+        shared.core.metrics.engine_up.set(0);
+        tracing::warn!(%error, was_up, "the engine is away; what runs is still served, nothing can be woken");
+        let jitter = 0.8 + 0.4 * fastrand::f64();
+        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Returns when the stream of events ends.
+async fn follow_once(shared: &Arc<Shared>, pause: &mut Duration) -> Result<(), RuntimeError> {
+    // Events first: what happens while the list is made is then not missed.
+    let mut events = shared.core.runtime.events().await?;
+    list(shared).await?;
+    *pause = RETRY_MIN;
+    let mut again = tokio::time::interval(LIST_EVERY);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    again.tick().await;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => take(shared, &event),
+                None => return Ok(()),
+            },
+            _ = again.tick() => list(shared).await?,
+        }
+    }
+}
+
+/// Holds all that is known against all that the engine has.
+async fn list(shared: &Arc<Shared>) -> Result<(), RuntimeError> {
+    let asked = shared.core.clock.now();
+    let instances = shared.core.runtime.list().await?;
+    let listed: HashSet<&InstanceId> = instances.iter().map(|instance| &instance.id).collect();
+    for workload in shared.workloads.load().values() {
+        if workload.id().is_some_and(|id| !listed.contains(&id)) {
+            drop(workload.observe(asked, None));
+        }
+    }
+    for instance in &instances {
+        // A second try is for the case that the first one's workload was just forgotten.
+        for _ in 0..2 {
+            if shared
+                .entry(&instance.name)
+                .observe(asked, Some(instance))
+                .is_ok()
+            {
+                break;
+            }
+        }
+    }
+    shared.prune();
+    let before = shared.core.engine.send_replace(EngineState::Up);
+    shared.core.metrics.engine_up.set(1);
+    if before != EngineState::Up {
+        tracing::info!(
+            containers = instances.len(),
+            engine = shared.core.runtime.kind(),
+            "the engine answers"
+        );
+    }
+    Ok(())
+}
+
+fn take(shared: &Arc<Shared>, event: &EngineEvent) {
+    tracing::debug!(workload = %event.name, id = %event.id, kind = ?event.kind, "engine event");
+    let known = shared
+        .get(&event.name)
+        .filter(|workload| workload.id().as_ref() == Some(&event.id));
+    match (known, event.kind) {
+        (_, EngineEventKind::Changed) => look(shared, event),
+        (Some(workload), kind) => {
+            let told = Event::Engine {
+                id: event.id.clone(),
+                at: event.at,
+                kind,
+            };
+            drop(workload.order(told));
+            if kind == EngineEventKind::Destroyed {
+                shared.prune();
+            }
+        }
+        (
+            None,
+            EngineEventKind::Destroyed | EngineEventKind::Died { .. } | EngineEventKind::Ending,
+        ) => {}
+        (None, _) => look(shared, event),
+    }
+}
+
+/// Reads a container anew, whatever its name is by now.
+fn look(shared: &Arc<Shared>, event: &EngineEvent) {
+    let (shared, id) = (shared.clone(), event.id.clone());
+    let handle = shared.core.handle.clone();
+    handle.spawn(async move {
+        let asked = shared.core.clock.now();
+        let Ok(instance) = shared.core.runtime.inspect(&id).await else {
+            // It is gone again, which another event tells, or the engine is, after which all is listed.
+            return;
+        };
+        for workload in shared.workloads.load().values() {
+            if *workload.name() != instance.name && workload.id().as_ref() == Some(&id) {
+                drop(workload.observe(asked, None));
+            }
+        }
+        drop(shared.entry(&instance.name).observe(asked, Some(&instance)));
+        shared.prune();
+    });
+}

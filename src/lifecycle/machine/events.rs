@@ -1,0 +1,307 @@
+//! What the engine tells and what was observed of it, as steps of the machine.
+
+use std::sync::Arc;
+
+use crate::clock::Moment;
+use crate::decision::ReadyRule;
+use crate::lifecycle::machine::{
+    Effect, Failure, FailureKind, How, Launch, Machine, Observation, Phase, Step, StoppedBy, Then,
+};
+use crate::runtime::{EngineEventKind, EngineTime, Health, InstanceId, InstanceState};
+
+impl Machine {
+    pub(super) fn engine_event(
+        &mut self,
+        now: Moment,
+        id: &InstanceId,
+        at: EngineTime,
+        kind: EngineEventKind,
+    ) -> Vec<Effect> {
+        if self.id.as_ref() != Some(id) {
+            return Vec::new();
+        }
+        match kind {
+            EngineEventKind::Changed => Vec::new(),
+            EngineEventKind::Started => self.started_outside(now, at),
+            EngineEventKind::Unpaused => match self.phase {
+                Phase::Paused => self.launch(now, How::Adopt),
+                _ => Vec::new(),
+            },
+            EngineEventKind::Ending => self.ending_outside(now, at),
+            EngineEventKind::Died { exit_code } => self.died(now, at, exit_code),
+            EngineEventKind::Paused => self.paused_outside(now),
+            EngineEventKind::Health(Health::Healthy) => self.healthy(now),
+            EngineEventKind::Health(_) => Vec::new(),
+            EngineEventKind::Destroyed => match self.phase {
+                // The answer to the removal is on its way.
+                Phase::Removing => Vec::new(),
+                _ => self.gone(now),
+            },
+        }
+    }
+
+    fn started_outside(&mut self, now: Moment, at: EngineTime) -> Vec<Effect> {
+        match &self.phase {
+            Phase::Stopped | Phase::Failed { .. } => self.launch(now, How::Adopt),
+            // Our own start is told like any other; only a later one is another run.
+            Phase::Ready { run, .. }
+            | Phase::Starting {
+                step:
+                    Step::Proving {
+                        launch: Launch { run, .. },
+                        ..
+                    },
+                ..
+            } if at > run.started_at => self.look(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn ending_outside(&mut self, now: Moment, at: EngineTime) -> Vec<Effect> {
+        let look_at = now + self.limits.outside_stop;
+        let by = StoppedBy::Outside { look_at };
+        match &self.phase {
+            Phase::Ready { gate, run, .. } if at >= run.started_at => {
+                gate.close();
+                self.order();
+                self.enter(
+                    now,
+                    Phase::Stopping {
+                        then: Then::Rest,
+                        by,
+                    },
+                );
+                Vec::new()
+            }
+            // Whoever waits for this start gets the next one.
+            Phase::Starting {
+                step: Step::Proving { launch, .. },
+                ..
+            } if at >= launch.run.started_at => {
+                self.order();
+                self.enter(
+                    now,
+                    Phase::Stopping {
+                        then: Then::Start,
+                        by,
+                    },
+                );
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn died(&mut self, now: Moment, at: EngineTime, exit_code: Option<i64>) -> Vec<Effect> {
+        match &self.phase {
+            // The end of an earlier run, told late.
+            Phase::Ready { run, .. } if at < run.started_at => Vec::new(),
+            Phase::Starting {
+                step: Step::Proving { launch, .. },
+                ..
+            } if at < launch.run.started_at => Vec::new(),
+            // An earlier run's end or this one's: the answer to the start will tell.
+            Phase::Starting {
+                step: Step::Launching,
+                ..
+            } => Vec::new(),
+            // The answer to the stop tells it too, and its order is the one that counts.
+            Phase::Stopping {
+                by: StoppedBy::Us, ..
+            } => Vec::new(),
+            _ => self.ended(now, exit_code),
+        }
+    }
+
+    /// The run that is known has ended.
+    fn ended(&mut self, now: Moment, exit_code: Option<i64>) -> Vec<Effect> {
+        match &self.phase {
+            Phase::Ready { gate, .. } => {
+                gate.close();
+                self.order();
+                let crashed = exit_code.is_some_and(|code| code != 0);
+                if crashed && now.since(self.since) < self.limits.settle {
+                    let until = self.count_failure(now);
+                    let message = format!("{} soon after it was ready", exit_text(exit_code));
+                    return self.rest_in_failure(
+                        now,
+                        until,
+                        Failure::new(FailureKind::NotRunning, message),
+                    );
+                }
+                self.failures = 0;
+                self.enter(now, Phase::Stopped);
+                Vec::new()
+            }
+            // It had been ready once or was started by somebody else, and has ended like any other.
+            Phase::Starting {
+                how: How::Adopt,
+                step: Step::Proving { .. },
+            } => {
+                self.order();
+                self.enter(now, Phase::Stopped);
+                Vec::new()
+            }
+            Phase::Starting {
+                step: Step::Proving { .. },
+                ..
+            } => {
+                let until = self.count_failure(now);
+                let message = format!("{} before it was ready", exit_text(exit_code));
+                self.rest_in_failure(now, until, Failure::new(FailureKind::NotRunning, message))
+            }
+            Phase::Stopping { .. } => self.after_stop(now),
+            Phase::Draining { .. } => self.remove(now),
+            Phase::Paused => {
+                self.enter(now, Phase::Stopped);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn paused_outside(&mut self, now: Moment) -> Vec<Effect> {
+        match &self.phase {
+            Phase::Ready { gate, .. } => {
+                gate.close();
+                self.order();
+                self.enter(now, Phase::Paused);
+                Vec::new()
+            }
+            Phase::Stopped | Phase::Failed { .. } => self.look(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn healthy(&mut self, now: Moment) -> Vec<Effect> {
+        match &self.phase {
+            Phase::Starting {
+                step: Step::Proving { launch, .. },
+                ..
+            } if matches!(launch.ready, ReadyRule::Health { .. }) => self.proved(now),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn observed(
+        &mut self,
+        now: Moment,
+        asked: Moment,
+        instance: Option<Observation>,
+    ) -> Vec<Effect> {
+        // While an order is out its answer tells more than a look from the side.
+        let busy = matches!(
+            self.phase,
+            Phase::Creating { .. }
+                | Phase::Starting {
+                    step: Step::Launching,
+                    ..
+                }
+                | Phase::Stopping {
+                    by: StoppedBy::Us,
+                    ..
+                }
+                | Phase::Pausing { .. }
+                | Phase::Removing
+        );
+        if busy {
+            return Vec::new();
+        }
+        // What was asked before the last change may be older than it: ask again.
+        if asked < self.since && self.id.is_some() {
+            return self.look();
+        }
+        let Some(instance) = instance else {
+            return match self.phase {
+                Phase::Absent => Vec::new(),
+                _ => self.gone(now),
+            };
+        };
+        if self.id.as_ref() != Some(&instance.id) {
+            self.close_gate();
+            self.order();
+            self.id = Some(instance.id.clone());
+            self.failures = 0;
+            self.enter(now, Phase::Stopped);
+        }
+        match instance.state {
+            InstanceState::Running { started_at } => self.seen_running(now, started_at, &instance),
+            InstanceState::Paused { .. } => match &self.phase {
+                Phase::Ready { .. } => self.paused_outside(now),
+                Phase::Stopped | Phase::Failed { .. } | Phase::Starting { .. } => {
+                    self.order();
+                    self.enter(now, Phase::Paused);
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            },
+            InstanceState::Stopped { exit_code } => self.ended(now, exit_code),
+            InstanceState::Removing => self.gone(now),
+        }
+    }
+
+    fn seen_running(
+        &mut self,
+        now: Moment,
+        started_at: EngineTime,
+        seen: &Observation,
+    ) -> Vec<Effect> {
+        let known = match &self.phase {
+            Phase::Ready { run, .. } => Some(*run),
+            Phase::Starting {
+                step: Step::Proving { launch, .. },
+                ..
+            } => Some(launch.run),
+            _ => None,
+        };
+        match (&self.phase, known) {
+            (_, Some(run)) => {
+                let same_place = seen.address.is_none_or(|address| address == run.address);
+                if run.started_at == started_at && same_place {
+                    if seen.health == Some(Health::Healthy) {
+                        return self.healthy(now);
+                    }
+                    return Vec::new();
+                }
+                self.close_gate();
+                self.launch(now, How::Adopt)
+            }
+            (
+                Phase::Stopping {
+                    by: StoppedBy::Outside { .. },
+                    ..
+                },
+                _,
+            ) => {
+                // It may be on its way out, or have taken no notice of the signal.
+                if now.since(self.since) >= self.limits.outside_stop {
+                    self.launch(now, How::Adopt)
+                } else {
+                    Vec::new()
+                }
+            }
+            (Phase::Stopped | Phase::Failed { .. } | Phase::Paused, _) => {
+                self.launch(now, How::Adopt)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn unanswered(&mut self, now: Moment, serial: u64) -> Vec<Effect> {
+        match &self.phase {
+            // It runs and does not answer: nobody is sent there until a probe succeeds.
+            Phase::Ready { gate, .. } if gate.endpoint().serial == serial => {
+                gate.close();
+                self.launch(now, How::Adopt)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn exit_text(exit_code: Option<i64>) -> Arc<str> {
+    match exit_code {
+        Some(code) => format!("it exited with code {code}").into(),
+        None => "it ended".into(),
+    }
+}

@@ -1,0 +1,655 @@
+//! One workload: its machine behind a lock, those who wait for it, and what carries its effects out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::clock::Moment;
+use crate::decision::IdleRule;
+use crate::lifecycle::core::{Core, Place, StartLabels, port_of};
+use crate::lifecycle::fleet::{Refusal, View};
+use crate::lifecycle::gate::{Gate, Lease};
+use crate::lifecycle::machine::{
+    Effect, Event, Failure, FailureKind, Generation, How, Launch, Machine, Observation, Phase, Run,
+    Step, Then, Why,
+};
+use crate::lifecycle::probe::Probe;
+use crate::names::WorkloadName;
+use crate::runtime::{Instance, InstanceId, InstanceState, RuntimeError};
+
+pub(super) struct Workload {
+    name: WorkloadName,
+    core: Arc<Core>,
+    /// The way in while there is one: what a request needs when all is well.
+    slot: ArcSwapOption<Gate>,
+    inner: Mutex<Inner>,
+    /// Requests held for this workload.
+    held: AtomicUsize,
+    /// The timer has to be set anew, or the last lease of a closed gate ended.
+    poke: Arc<Notify>,
+    /// Told after each step.
+    changed: watch::Sender<()>,
+}
+
+struct Inner {
+    machine: Machine,
+    waiters: VecDeque<Waiter>,
+    about: About,
+    /// When the present start was decided.
+    start_began: Moment,
+    /// It is no longer among the fleet's workloads; whoever still holds it looks it up again.
+    retired: bool,
+}
+
+/// What does not change while a container exists.
+#[derive(Debug, Clone, Default)]
+struct About {
+    image: String,
+    labels: BTreeMap<String, String>,
+}
+
+/// A held request. When it gives up, the lease that it is sent releases itself.
+struct Waiter {
+    answer: oneshot::Sender<Result<Lease, Refusal>>,
+    counts: bool,
+}
+
+/// The workload was taken out of the fleet meanwhile.
+#[derive(Debug)]
+pub(super) struct Retired;
+
+impl Workload {
+    pub fn new(name: WorkloadName, core: Arc<Core>) -> Arc<Self> {
+        let poke = Arc::new(Notify::new());
+        let seed = fastrand::u64(..);
+        let machine = Machine::new(
+            name.clone(),
+            core.machine_limits(),
+            core.clock,
+            poke.clone(),
+            seed,
+        );
+        let workload = Arc::new(Self {
+            slot: ArcSwapOption::empty(),
+            inner: Mutex::new(Inner {
+                machine,
+                waiters: VecDeque::new(),
+                about: About::default(),
+                start_began: core.clock.now(),
+                retired: false,
+            }),
+            held: AtomicUsize::new(0),
+            poke,
+            changed: watch::Sender::new(()),
+            name,
+            core,
+        });
+        let timer = Self::keep_time(Arc::downgrade(&workload));
+        workload.core.handle.spawn(timer);
+        workload
+    }
+
+    pub fn name(&self) -> &WorkloadName {
+        &self.name
+    }
+
+    pub fn id(&self) -> Option<InstanceId> {
+        self.inner.lock().machine.id().cloned()
+    }
+
+    /// A lease when it is ready this moment.
+    pub fn ready_lease(&self, counts: bool) -> Option<Lease> {
+        self.slot.load().as_ref()?.lease(counts)
+    }
+
+    /// A lease as soon as it is ready; wakes it when it sleeps.
+    ///
+    /// `wish` is what the machine is told: that it is wanted, or that it is to be made.
+    pub async fn lease(
+        self: &Arc<Self>,
+        counts: bool,
+        wait: Duration,
+        wish: Event,
+    ) -> Result<Result<Lease, Refusal>, Retired> {
+        let limits = &self.core.hold;
+        let place = Place::take([
+            (&self.held, limits.queue_max),
+            (&self.core.held, limits.total_max),
+        ]);
+        let Some(_place) = place else {
+            return Ok(Err(Refusal::QueueFull {
+                workload: self.name.clone(),
+                retry_after: Duration::from_secs(1),
+            }));
+        };
+        let (answer, answered) = oneshot::channel();
+        self.change(|inner| {
+            if inner.retired {
+                return Err(Retired);
+            }
+            if inner.waiters.len() >= limits.queue_max {
+                inner.forget_gone_waiters();
+            }
+            inner.waiters.push_back(Waiter { answer, counts });
+            Ok(wish)
+        })?;
+        let refusal = match tokio::time::timeout(wait, answered).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            // The sender is dropped only with the workload itself.
+            Ok(Err(_)) => Refusal::Unknown(self.name.clone()),
+            Err(_) => Refusal::TimedOut {
+                workload: self.name.clone(),
+                waited: wait,
+            },
+        };
+        Ok(Err(refusal))
+    }
+
+    /// Wants it awake without waiting; tells when that cannot be now.
+    pub fn nudge(self: &Arc<Self>) -> Result<Result<(), Refusal>, Retired> {
+        let (answer, mut answered) = oneshot::channel();
+        self.change(|inner| {
+            if inner.retired {
+                return Err(Retired);
+            }
+            inner.waiters.push_back(Waiter {
+                answer,
+                counts: false,
+            });
+            Ok(Event::Wanted { by_operator: false })
+        })?;
+        Ok(match answered.try_recv() {
+            Ok(Err(refusal)) => Err(refusal),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        })
+    }
+
+    /// Gives the machine an event, unless the workload is retired.
+    pub fn order(self: &Arc<Self>, event: Event) -> Result<(), Retired> {
+        self.change(|inner| {
+            if inner.retired {
+                Err(Retired)
+            } else {
+                Ok(event)
+            }
+        })
+    }
+
+    /// The same for an order that only an absent workload takes. False: it is not absent.
+    pub fn order_if_absent(self: &Arc<Self>, event: Event) -> Result<bool, Retired> {
+        let mut absent = false;
+        self.change(|inner| {
+            if inner.retired {
+                return Err(Retired);
+            }
+            absent = matches!(inner.machine.phase(), Phase::Absent);
+            // A tick changes nothing that time would not change.
+            Ok(if absent { event } else { Event::Tick })
+        })?;
+        Ok(absent)
+    }
+
+    /// What the engine said when it was asked at `asked`.
+    pub fn observe(
+        self: &Arc<Self>,
+        asked: Moment,
+        instance: Option<&Instance>,
+    ) -> Result<(), Retired> {
+        self.change(|inner| {
+            if inner.retired {
+                return Err(Retired);
+            }
+            if let Some(instance) = instance {
+                inner.learn(instance);
+            }
+            Ok(Event::Observed {
+                asked,
+                instance: instance.map(Observation::from),
+            })
+        })
+    }
+
+    /// Waits until `found` says something of the machine, told after every step.
+    pub async fn until<T>(&self, mut found: impl FnMut(&Machine) -> Option<T>) -> T {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if let Some(found) = found(&self.inner.lock().machine) {
+                return found;
+            }
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Takes it out of service when there is no container and nobody waits for one.
+    pub fn retire_if_absent(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.forget_gone_waiters();
+        let unused = matches!(inner.machine.phase(), Phase::Absent) && inner.waiters.is_empty();
+        inner.retired |= unused;
+        if inner.retired {
+            self.poke.notify_one();
+        }
+        inner.retired
+    }
+
+    pub fn view(&self) -> View {
+        let now = self.core.clock.now();
+        let inner = self.inner.lock();
+        let machine = &inner.machine;
+        let phase = machine.phase();
+        let gate = match phase {
+            Phase::Ready { gate, .. } | Phase::Draining { gate, .. } => Some(gate),
+            _ => None,
+        };
+        let leases = gate.map_or(0, |gate| gate.leases());
+        let ready = machine.open_gate();
+        let address = ready.map(|gate| {
+            let endpoint = gate.endpoint();
+            match endpoint.port {
+                Some(port) => std::net::SocketAddr::new(endpoint.address, port).to_string(),
+                None => endpoint.address.to_string(),
+            }
+        });
+        let idle = ready
+            .filter(|_| leases == 0)
+            .map(|gate| now.since(gate.last_used()));
+        let idle_stop_seconds = match phase {
+            Phase::Ready {
+                idle: IdleRule::StopAfter(after) | IdleRule::PauseAfter(after),
+                ..
+            } => Some(after.as_secs_f64()),
+            _ => None,
+        };
+        View {
+            id: machine.id().map(InstanceId::to_string).unwrap_or_default(),
+            name: self.name.clone(),
+            phase: phase.name(),
+            reason: phase.reason().map(|reason| reason.to_string()),
+            address,
+            image: inner.about.image.clone(),
+            labels: inner.about.labels.clone(),
+            leases,
+            waiting: self.held.load(Ordering::Acquire),
+            idle_seconds: idle.map(|idle| idle.as_secs_f64()),
+            idle_stop_seconds,
+            phase_seconds: now.since(machine.since()).as_secs_f64(),
+        }
+    }
+
+    /// Decides under the lock, acts after it.
+    fn change(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&mut Inner) -> Result<Event, Retired>,
+    ) -> Result<(), Retired> {
+        let effects = {
+            let mut inner = self.inner.lock();
+            let event = decide(&mut inner)?;
+            self.advance(&mut inner, event)
+        };
+        self.poke.notify_one();
+        self.changed.send_replace(());
+        for effect in effects {
+            let workload = self.clone();
+            self.core
+                .handle
+                .spawn(async move { workload.carry_out(effect).await });
+        }
+        Ok(())
+    }
+
+    fn advance(&self, inner: &mut Inner, event: Event) -> Vec<Effect> {
+        let mut to_do = Vec::new();
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let now = self.core.clock.now();
+            let before = (inner.machine.phase().name(), inner.machine.since());
+            for effect in inner.machine.step(now, event) {
+                match effect {
+                    Effect::Refuse(why) => inner.refuse(&self.name, &why),
+                    effect => to_do.push(effect),
+                }
+            }
+            self.tell(inner, before, now);
+            self.publish(inner);
+            if matches!(inner.machine.phase(), Phase::Stopped | Phase::Paused) {
+                inner.forget_gone_waiters();
+                // Whoever still waits when it comes to rest wants it awake again.
+                if !inner.waiters.is_empty() {
+                    next = Some(Event::Wanted { by_operator: false });
+                }
+            }
+        }
+        to_do
+    }
+
+    /// The slot follows the machine, and those who wait follow the slot.
+    fn publish(&self, inner: &mut Inner) {
+        match inner.machine.open_gate() {
+            None => self.slot.store(None),
+            Some(gate) => {
+                if !self
+                    .slot
+                    .load()
+                    .as_ref()
+                    .is_some_and(|open| Arc::ptr_eq(open, gate))
+                {
+                    self.slot.store(Some(gate.clone()));
+                }
+                for waiter in inner.waiters.drain(..) {
+                    let Some(lease) = gate.lease(waiter.counts) else {
+                        continue;
+                    };
+                    // A lease that nobody receives any more releases itself.
+                    drop(waiter.answer.send(Ok(lease)));
+                }
+            }
+        }
+    }
+
+    /// One line a phase change, and what is counted of it.
+    fn tell(&self, inner: &mut Inner, (from, since): (&'static str, Moment), now: Moment) {
+        let machine = &inner.machine;
+        let to = machine.phase().name();
+        if from == to {
+            return;
+        }
+        let took = now.since(since);
+        let reason = machine.phase().reason();
+        let reason = reason.as_deref().unwrap_or_default();
+        tracing::info!(
+            workload = %self.name, from, to, reason,
+            took_ms = took.as_secs_f64() * 1e3,
+            "workload is {to}"
+        );
+        match machine.phase() {
+            Phase::Starting { .. } => inner.start_began = now,
+            Phase::Ready { .. } => {
+                self.count_start("ready");
+                let took = now.since(inner.start_began);
+                self.core.metrics.start_seconds.observe(took.as_secs_f64());
+            }
+            Phase::Failed { .. } if from == "starting" => self.count_start("failed"),
+            Phase::Stopping {
+                then: Then::Fail { .. },
+                ..
+            } => self.count_start("failed"),
+            _ => {}
+        }
+    }
+
+    fn count_start(&self, result: &'static str) {
+        let labels = StartLabels {
+            workload: self.name.to_string(),
+            result,
+        };
+        self.core.metrics.starts.get_or_create(&labels).inc();
+    }
+
+    /// Ticks when the machine's own time has come.
+    async fn keep_time(workload: Weak<Self>) {
+        let Some(poke) = workload.upgrade().map(|workload| workload.poke.clone()) else {
+            return;
+        };
+        loop {
+            let Some(wake_at) = workload.upgrade().and_then(|workload| workload.next_tick()) else {
+                return;
+            };
+            match wake_at {
+                Some(wake_at) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(wake_at) => {}
+                        () = poke.notified() => {}
+                    }
+                }
+                None => poke.notified().await,
+            }
+            if let Some(workload) = workload.upgrade() {
+                workload.tick_if_due();
+            }
+        }
+    }
+
+    /// `None`: it is retired and needs no timer.
+    #[expect(clippy::option_option)]
+    fn next_tick(&self) -> Option<Option<tokio::time::Instant>> {
+        let inner = self.inner.lock();
+        if inner.retired {
+            return None;
+        }
+        Some(
+            inner
+                .machine
+                .wake_at()
+                .map(|at| self.core.clock.instant(at)),
+        )
+    }
+
+    fn tick_if_due(self: &Arc<Self>) {
+        let due = {
+            let inner = self.inner.lock();
+            let timed = inner
+                .machine
+                .wake_at()
+                .is_some_and(|at| at <= self.core.clock.now());
+            let drained =
+                matches!(inner.machine.phase(), Phase::Draining { gate, .. } if gate.leases() == 0);
+            timed || drained
+        };
+        if due {
+            drop(self.order(Event::Tick));
+        }
+    }
+
+    async fn carry_out(self: Arc<Self>, effect: Effect) {
+        let runtime = &self.core.runtime;
+        let event = match effect {
+            Effect::Create(generation, spec) => {
+                let created = runtime.create(&spec).await.map_err(Failure::from);
+                if created.is_ok() {
+                    self.inner.lock().about = About {
+                        image: spec.image,
+                        labels: spec.labels,
+                    };
+                }
+                Event::Created(generation, created)
+            }
+            Effect::Launch(generation, id, how) => {
+                let Some(launched) = self.launch(generation, &id, how).await else {
+                    return;
+                };
+                Event::Launched(generation, launched)
+            }
+            Effect::Prove(generation, id, launch, deadline) => {
+                return self.prove(generation, id, launch, deadline).await;
+            }
+            Effect::Stop(generation, id, grace) => Event::StopDone(
+                generation,
+                runtime.stop(&id, grace).await.map_err(Failure::from),
+            ),
+            Effect::Pause(generation, id) => {
+                Event::PauseDone(generation, runtime.pause(&id).await.map_err(Failure::from))
+            }
+            Effect::Remove(generation, id) => {
+                Event::RemoveDone(generation, runtime.remove(&id).await.map_err(Failure::from))
+            }
+            Effect::Look(id) => return self.look(&id).await,
+            // Answered under the lock.
+            Effect::Refuse(_) => return,
+        };
+        drop(self.order(event));
+    }
+
+    /// Asks the engine for the container and tells the machine. Silent when the engine is away:
+    /// everything is listed again when it is back.
+    pub async fn look(self: &Arc<Self>, id: &InstanceId) {
+        let asked = self.core.clock.now();
+        match self.core.runtime.inspect(id).await {
+            Ok(instance) => drop(self.observe(asked, Some(&instance))),
+            Err(RuntimeError::NotFound(_)) if self.id().as_ref() == Some(id) => {
+                drop(self.observe(asked, None))
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// `None`: the order was overtaken before its turn came.
+    async fn launch(
+        &self,
+        generation: Generation,
+        id: &InstanceId,
+        how: How,
+    ) -> Option<Result<Launch, Failure>> {
+        if how != How::Adopt {
+            let _turn = self.core.starts.acquire().await;
+            if self.inner.lock().machine.generation() != generation {
+                return None;
+            }
+            let limit = self.core.lifecycle.start_timeout;
+            let call = async {
+                match how {
+                    How::Unpause => self.core.runtime.unpause(id).await,
+                    _ => self.core.runtime.start(id).await,
+                }
+            };
+            let failure = match tokio::time::timeout(limit, call).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Failure::from(error)),
+                Err(_) => Some(Failure::new(
+                    FailureKind::NotReady,
+                    format!(
+                        "the engine did not start it within {}",
+                        humantime::format_duration(limit)
+                    ),
+                )),
+            };
+            if let Some(failure) = failure {
+                return Some(Err(failure));
+            }
+        }
+        Some(self.examine(id).await)
+    }
+
+    /// What was started, and what the scripts say of it.
+    async fn examine(&self, id: &InstanceId) -> Result<Launch, Failure> {
+        let instance = self.core.runtime.inspect(id).await.map_err(Failure::from)?;
+        self.inner.lock().learn(&instance);
+        let started_at = match instance.state {
+            InstanceState::Running { started_at } => started_at,
+            InstanceState::Stopped {
+                exit_code: Some(code),
+            } => {
+                let message = format!("it exited with code {code} as soon as it was started");
+                return Err(Failure::new(FailureKind::NotRunning, message));
+            }
+            state => {
+                let message = format!("it does not run after its start: {state:?}");
+                return Err(Failure::new(FailureKind::NotRunning, message));
+            }
+        };
+        let Some(address) = instance.address else {
+            let message = "it has no address that the gateway could reach: is it on a network?";
+            return Err(Failure::new(FailureKind::Other, message));
+        };
+        let ready = self
+            .core
+            .ready_rule(&instance)
+            .map_err(|message| Failure::new(FailureKind::Other, message))?;
+        Ok(Launch {
+            run: Run {
+                started_at,
+                address,
+            },
+            port: port_of(&instance),
+            ready,
+            idle: self.core.idle_rule(&instance),
+            health: instance.health,
+        })
+    }
+
+    async fn prove(
+        self: Arc<Self>,
+        generation: Generation,
+        id: InstanceId,
+        launch: Launch,
+        deadline: Moment,
+    ) {
+        let Some(mut probe) = Probe::new(&launch) else {
+            return;
+        };
+        let deadline = self.core.clock.instant(deadline);
+        loop {
+            let attempt = self.core.prober.attempt(&mut probe, &id, &launch);
+            match tokio::time::timeout_at(deadline, attempt).await {
+                Ok(Ok(())) => return drop(self.order(Event::Proved(generation))),
+                Ok(Err(why)) => drop(self.order(Event::Missed(generation, why))),
+                Err(_) => return,
+            }
+            tokio::time::sleep(probe.next_pause()).await;
+            if !self.still_proving(generation) {
+                return;
+            }
+        }
+    }
+
+    fn still_proving(&self, generation: Generation) -> bool {
+        let inner = self.inner.lock();
+        let proving = matches!(
+            inner.machine.phase(),
+            Phase::Starting {
+                step: Step::Proving { .. },
+                ..
+            }
+        );
+        proving && !inner.retired && inner.machine.generation() == generation
+    }
+}
+
+impl Inner {
+    fn learn(&mut self, instance: &Instance) {
+        self.about = About {
+            image: instance.image.clone(),
+            labels: instance.labels.clone(),
+        };
+    }
+
+    fn forget_gone_waiters(&mut self) {
+        self.waiters.retain(|waiter| !waiter.answer.is_closed());
+    }
+
+    fn refuse(&mut self, name: &WorkloadName, why: &Why) {
+        for waiter in self.waiters.drain(..) {
+            drop(waiter.answer.send(Err(refusal(name, why))));
+        }
+    }
+}
+
+fn refusal(workload: &WorkloadName, why: &Why) -> Refusal {
+    let workload = workload.clone();
+    match why {
+        Why::Gone => Refusal::Unknown(workload),
+        Why::Failed {
+            failure,
+            retry_after,
+        } if failure.kind == FailureKind::EngineUnreachable => Refusal::EngineUnreachable {
+            workload,
+            reason: failure.message.clone(),
+            retry_after: *retry_after,
+        },
+        Why::Failed {
+            failure,
+            retry_after,
+        } => Refusal::Failed {
+            workload,
+            reason: failure.message.clone(),
+            retry_after: *retry_after,
+        },
+    }
+}
