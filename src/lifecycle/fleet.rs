@@ -573,6 +573,7 @@ impl From<Failure> for OrderError {
             FailureKind::Refused => OrderError::Refused(message),
             FailureKind::NotFound
             | FailureKind::NotRunning
+            | FailureKind::IsPaused
             | FailureKind::NotReady
             | FailureKind::Other => OrderError::Failed(message),
         }

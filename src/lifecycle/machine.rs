@@ -19,6 +19,10 @@ use crate::runtime::{
 use crate::spec::WorkloadSpec;
 
 mod events;
+#[cfg(test)]
+mod lives;
+#[cfg(test)]
+mod tests;
 
 /// Counts the orders that one workload was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -143,6 +147,8 @@ pub enum FailureKind {
     NotFound,
     /// It had ended again before it could be looked at.
     NotRunning,
+    /// Somebody had paused it.
+    IsPaused,
     NotReady,
     NameTaken(String),
     ImageMissing(String),
@@ -181,10 +187,15 @@ pub enum Event {
         at: EngineTime,
         kind: EngineEventKind,
     },
-    /// The engine was asked at `asked`: this is the container of that name, or there is none.
+    /// The engine was asked at `asked`: this is the container of that name.
     Observed {
         asked: Moment,
-        instance: Option<Observation>,
+        instance: Observation,
+    },
+    /// The engine was asked at `asked`: there is no such container.
+    Missing {
+        asked: Moment,
+        id: InstanceId,
     },
     /// A connection to the gate with this serial could not be made, although its run lives.
     Unanswered {
@@ -242,6 +253,10 @@ pub enum Why {
 pub struct Machine {
     name: WorkloadName,
     id: Option<InstanceId>,
+    /// Another container of this name, seen while an order for the known one was out.
+    newcomer: Option<(Moment, InstanceId)>,
+    /// When it was last heard that a container of this name was destroyed.
+    destroyed_at: Moment,
     phase: Phase,
     /// When the phase began.
     since: Moment,
@@ -268,8 +283,10 @@ impl Machine {
         Self {
             name,
             id: None,
+            newcomer: None,
+            destroyed_at: Moment::ZERO,
             phase: Phase::Absent,
-            since: clock.now(),
+            since: Moment::ZERO,
             generation: Generation::default(),
             failures: 0,
             last_failure: None,
@@ -362,6 +379,7 @@ impl Machine {
             }
             Event::Engine { id, at, kind } => self.engine_event(now, &id, at, kind),
             Event::Observed { asked, instance } => self.observed(now, asked, instance),
+            Event::Missing { asked, id } => self.missing(now, asked, &id),
             Event::Unanswered { serial } => self.unanswered(now, serial),
         }
     }
@@ -446,6 +464,7 @@ impl Machine {
         match result {
             Ok(id) => {
                 self.id = Some(id);
+                self.newcomer = None;
                 self.last_failure = None;
                 if start {
                     self.launch(now, How::Start)
@@ -457,10 +476,16 @@ impl Machine {
             Err(failure) => {
                 self.last_failure = Some(failure.clone());
                 self.enter(now, Phase::Absent);
-                vec![Effect::Refuse(Why::Failed {
+                let refuse = Effect::Refuse(Why::Failed {
                     failure,
                     retry_after: self.limits.backoff_min,
-                })]
+                });
+                self.newcomer
+                    .take()
+                    .map(|(_, id)| Effect::Look(id))
+                    .into_iter()
+                    .chain([refuse])
+                    .collect()
             }
         }
     }
@@ -536,6 +561,10 @@ impl Machine {
             FailureKind::EngineUnreachable => {
                 let until = now + self.limits.retry;
                 self.rest_in_failure(now, until, failure)
+            }
+            FailureKind::IsPaused => {
+                self.enter(now, Phase::Paused);
+                Vec::new()
             }
             // It ran and has ended meanwhile, as it may: who waits for it starts it anew.
             FailureKind::NotRunning if how == How::Adopt => {
@@ -812,7 +841,13 @@ impl Machine {
         self.order();
         self.failures = 0;
         self.enter(now, Phase::Absent);
-        vec![Effect::Refuse(Why::Gone)]
+        let refuse = Effect::Refuse(Why::Gone);
+        self.newcomer
+            .take()
+            .map(|(_, id)| Effect::Look(id))
+            .into_iter()
+            .chain([refuse])
+            .collect()
     }
 
     /// Tells those who wait at once, stops what was started, and rests for the backoff.

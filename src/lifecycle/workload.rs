@@ -194,22 +194,16 @@ impl Workload {
         Ok(absent)
     }
 
-    /// What the engine said when it was asked at `asked`.
-    pub fn observe(
-        self: &Arc<Self>,
-        asked: Moment,
-        instance: Option<&Instance>,
-    ) -> Result<(), Retired> {
+    /// What the engine said of the container when it was asked at `asked`.
+    pub fn observe(self: &Arc<Self>, asked: Moment, instance: &Instance) -> Result<(), Retired> {
         self.change(|inner| {
             if inner.retired {
                 return Err(Retired);
             }
-            if let Some(instance) = instance {
-                inner.learn(instance);
-            }
+            inner.learn(instance);
             Ok(Event::Observed {
                 asked,
-                instance: instance.map(Observation::from),
+                instance: Observation::from(instance),
             })
         })
     }
@@ -492,10 +486,11 @@ impl Workload {
     pub async fn look(self: &Arc<Self>, id: &InstanceId) {
         let asked = self.core.clock.now();
         match self.core.runtime.inspect(id).await {
-            Ok(instance) => drop(self.observe(asked, Some(&instance))),
-            Err(RuntimeError::NotFound(_)) if self.id().as_ref() == Some(id) => {
-                drop(self.observe(asked, None))
-            }
+            Ok(instance) => drop(self.observe(asked, &instance)),
+            Err(RuntimeError::NotFound(_)) => drop(self.order(Event::Missing {
+                asked,
+                id: id.clone(),
+            })),
             Err(_) => {}
         }
     }
@@ -543,6 +538,9 @@ impl Workload {
         self.inner.lock().learn(&instance);
         let started_at = match instance.state {
             InstanceState::Running { started_at } => started_at,
+            InstanceState::Paused { .. } => {
+                return Err(Failure::new(FailureKind::IsPaused, "it is paused"));
+            }
             InstanceState::Stopped {
                 exit_code: Some(code),
             } => {

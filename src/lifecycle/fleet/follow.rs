@@ -64,8 +64,8 @@ async fn list(shared: &Arc<Shared>) -> Result<(), RuntimeError> {
     let instances = shared.core.runtime.list().await?;
     let listed: HashSet<&InstanceId> = instances.iter().map(|instance| &instance.id).collect();
     for workload in shared.workloads.load().values() {
-        if workload.id().is_some_and(|id| !listed.contains(&id)) {
-            drop(workload.observe(asked, None));
+        if let Some(id) = workload.id().filter(|id| !listed.contains(id)) {
+            drop(workload.order(Event::Missing { asked, id }));
         }
     }
     for instance in &instances {
@@ -73,7 +73,7 @@ async fn list(shared: &Arc<Shared>) -> Result<(), RuntimeError> {
         for _ in 0..2 {
             if shared
                 .entry(&instance.name)
-                .observe(asked, Some(instance))
+                .observe(asked, instance)
                 .is_ok()
             {
                 break;
@@ -95,12 +95,13 @@ async fn list(shared: &Arc<Shared>) -> Result<(), RuntimeError> {
 
 fn take(shared: &Arc<Shared>, event: &EngineEvent) {
     tracing::debug!(workload = %event.name, id = %event.id, kind = ?event.kind, "engine event");
-    let known = shared
-        .get(&event.name)
-        .filter(|workload| workload.id().as_ref() == Some(&event.id));
-    match (known, event.kind) {
+    let named = shared.get(&event.name);
+    let known = named
+        .as_ref()
+        .is_some_and(|workload| workload.id().as_ref() == Some(&event.id));
+    match (named, event.kind) {
         (_, EngineEventKind::Changed) => look(shared, event),
-        (Some(workload), kind) => {
+        (Some(workload), kind) if known || kind == EngineEventKind::Destroyed => {
             let told = Event::Engine {
                 id: event.id.clone(),
                 at: event.at,
@@ -112,10 +113,10 @@ fn take(shared: &Arc<Shared>, event: &EngineEvent) {
             }
         }
         (
-            None,
+            _,
             EngineEventKind::Destroyed | EngineEventKind::Died { .. } | EngineEventKind::Ending,
         ) => {}
-        (None, _) => look(shared, event),
+        _ => look(shared, event),
     }
 }
 
@@ -131,10 +132,14 @@ fn look(shared: &Arc<Shared>, event: &EngineEvent) {
         };
         for workload in shared.workloads.load().values() {
             if *workload.name() != instance.name && workload.id().as_ref() == Some(&id) {
-                drop(workload.observe(asked, None));
+                // Its old name is free now.
+                drop(workload.order(Event::Missing {
+                    asked,
+                    id: id.clone(),
+                }));
             }
         }
-        drop(shared.entry(&instance.name).observe(asked, Some(&instance)));
+        drop(shared.entry(&instance.name).observe(asked, &instance));
         shared.prune();
     });
 }

@@ -17,6 +17,9 @@ impl Machine {
         at: EngineTime,
         kind: EngineEventKind,
     ) -> Vec<Effect> {
+        if kind == EngineEventKind::Destroyed {
+            self.destroyed_at = now;
+        }
         if self.id.as_ref() != Some(id) {
             return Vec::new();
         }
@@ -183,14 +186,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn observed(
-        &mut self,
-        now: Moment,
-        asked: Moment,
-        instance: Option<Observation>,
-    ) -> Vec<Effect> {
-        // While an order is out its answer tells more than a look from the side.
-        let busy = matches!(
+    /// While an order is out its answer tells more than a look from the side.
+    fn awaits_an_answer(&self) -> bool {
+        matches!(
             self.phase,
             Phase::Creating { .. }
                 | Phase::Starting {
@@ -203,20 +201,39 @@ impl Machine {
                 }
                 | Phase::Pausing { .. }
                 | Phase::Removing
-        );
-        if busy {
+        )
+    }
+
+    pub(super) fn missing(&mut self, now: Moment, asked: Moment, id: &InstanceId) -> Vec<Effect> {
+        if self.id.as_ref() != Some(id) || self.awaits_an_answer() {
+            return Vec::new();
+        }
+        if asked < self.since {
+            return self.look();
+        }
+        self.gone(now)
+    }
+
+    pub(super) fn observed(
+        &mut self,
+        now: Moment,
+        asked: Moment,
+        instance: Observation,
+    ) -> Vec<Effect> {
+        if self.awaits_an_answer() {
+            let newer = self
+                .newcomer
+                .as_ref()
+                .is_none_or(|(before, _)| *before <= asked);
+            if newer && self.id.as_ref() != Some(&instance.id) {
+                self.newcomer = Some((asked, instance.id));
+            }
             return Vec::new();
         }
         // What was asked before the last change may be older than it: ask again.
-        if asked < self.since && self.id.is_some() {
-            return self.look();
+        if asked < self.since.max(self.destroyed_at) {
+            return vec![Effect::Look(instance.id)];
         }
-        let Some(instance) = instance else {
-            return match self.phase {
-                Phase::Absent => Vec::new(),
-                _ => self.gone(now),
-            };
-        };
         if self.id.as_ref() != Some(&instance.id) {
             self.close_gate();
             self.order();
@@ -226,17 +243,33 @@ impl Machine {
         }
         match instance.state {
             InstanceState::Running { started_at } => self.seen_running(now, started_at, &instance),
-            InstanceState::Paused { .. } => match &self.phase {
-                Phase::Ready { .. } => self.paused_outside(now),
-                Phase::Stopped | Phase::Failed { .. } | Phase::Starting { .. } => {
-                    self.order();
+            InstanceState::Paused { .. } => self.seen_paused(now),
+            InstanceState::Stopped { exit_code } => self.ended(now, exit_code),
+            InstanceState::Removing => self.gone(now),
+        }
+    }
+
+    fn seen_paused(&mut self, now: Moment) -> Vec<Effect> {
+        match &self.phase {
+            Phase::Ready { .. } => self.paused_outside(now),
+            Phase::Stopped | Phase::Failed { .. } | Phase::Starting { .. } => {
+                self.order();
+                self.enter(now, Phase::Paused);
+                Vec::new()
+            }
+            // It was paused instead of ending.
+            Phase::Stopping {
+                by: StoppedBy::Outside { .. },
+                then,
+            } => match then {
+                Then::Remove => self.remove(now),
+                Then::Start => self.launch(now, How::Unpause),
+                Then::Rest | Then::Fail { .. } => {
                     self.enter(now, Phase::Paused);
                     Vec::new()
                 }
-                _ => Vec::new(),
             },
-            InstanceState::Stopped { exit_code } => self.ended(now, exit_code),
-            InstanceState::Removing => self.gone(now),
+            _ => Vec::new(),
         }
     }
 
