@@ -81,6 +81,12 @@ async fn serve(settings: Settings) -> io::Result<()> {
             std::process::exit(1);
         });
     }
+    if !settings.boot_delay.is_zero() {
+        say(format_args!(
+            "will listen in {}",
+            in_go_style(settings.boot_delay)
+        ));
+    }
     tokio::select! {
         () = sleep(settings.boot_delay) => {}
         name = signals.any() => {
