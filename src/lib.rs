@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod decision;
+pub mod demo;
 pub mod lifecycle;
 pub mod metrics;
 pub mod names;
