@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod decision;
 pub mod lifecycle;
+pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod runtime;
