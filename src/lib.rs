@@ -5,6 +5,7 @@ pub mod config;
 pub mod decision;
 pub mod demo;
 pub mod lifecycle;
+pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod runtime;

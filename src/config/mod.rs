@@ -1,4 +1,20 @@
 //! gateway.toml: as it is typed, as it is meant.
+//!
+//! [`keys`] tells every key, [`load`] reads a file, [`from_process`] also this process's environment.
+//! A key's value comes from its `WAKEGATE_…` variable, else from the file, else (for `docker.host`
+//! only) from `DOCKER_HOST`, else it is the default.
+
+mod check;
+mod env;
+mod error;
+mod keys;
+mod kind;
+mod meant;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,6 +24,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::spec::SpecPolicy;
+
+pub use env::{RESERVED as ENV_RESERVED, env_names, unknown_variables};
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use keys::{KeyInfo, keys};
+pub use meant::{from_process, load, parse};
 
 /// The whole configuration, checked: every value in it can be used as it is.
 #[derive(Debug, Clone, PartialEq)]

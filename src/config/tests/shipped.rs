@@ -1,0 +1,98 @@
+//! The shipped gateway.toml and the table of keys tell the same.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// The commented-out lines of a table of gateway.toml, and the active ones: `name = value`.
+fn shipped_lines(text: &str) -> BTreeMap<(String, String), (String, String)> {
+    let mut table = String::new();
+    let mut above = String::new();
+    let mut lines = BTreeMap::new();
+    for line in text.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']').to_owned();
+        } else if let Some(name) = line.strip_prefix("# [") {
+            table = name.trim_end_matches(']').to_owned();
+        } else if let Some((name, _)) = bare.split_once(" = ")
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            lines.insert(
+                (table.clone(), name.to_owned()),
+                (bare.to_owned(), above.clone()),
+            );
+            continue;
+        }
+        line.clone_into(&mut above);
+    }
+    lines
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults_and_shows_every_key_with_its_default() {
+    let text = include_str!("../../../gateway.toml");
+    assert_eq!(read(text), Config::default());
+    let mut lines = shipped_lines(text);
+    for key in keys() {
+        let name = (key.table.to_owned(), key.name.to_owned());
+        let Some((line, above)) = lines.remove(&name) else {
+            panic!("[{}] {} is not in gateway.toml", key.table, key.name);
+        };
+        let read = read_with(&format!("[{}]\n{line}", key.table), &[]);
+        if key.default.is_some() {
+            assert_eq!(read, Ok(Config::default()), "[{}] {line}", key.table);
+            continue;
+        }
+        // No fixed default: an example, and words.
+        let tells = above.contains("default: ") || key.name.ends_with("s_max");
+        assert!(tells, "{above}\n{line}");
+        match key.name {
+            // Nobody may run with the token of an example.
+            "token" | "token_file" => assert!(read.is_err(), "{line}"),
+            _ => assert!(read.is_ok(), "{line}"),
+        }
+    }
+    lines.retain(|(table, _), _| !table.starts_with("process.images"));
+    assert_eq!(lines, BTreeMap::new(), "unknown keys");
+}
+
+#[test]
+fn the_shipped_example_of_an_image_is_right() {
+    let text = include_str!("../../../gateway.toml");
+    let example: String = text
+        .lines()
+        .skip_while(|line| !line.starts_with("# [process.images"))
+        .take_while(|line| !line.is_empty())
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    let image = &read(&example).process.images["hello:latest"];
+    assert_eq!((image.command.len(), image.port), (2, Some(8080)));
+}
+
+#[test]
+fn the_table_of_keys_tells_defaults_that_read_back() {
+    let mut named = 0;
+    for key in keys() {
+        let Some(default) = key.default else {
+            assert!(key.about.contains("default: "), "{}", key.variable);
+            continue;
+        };
+        let text = format!("[{}]\n{} = {default}", key.table, key.name);
+        assert_eq!(read(&text), Config::default(), "{text}");
+        named += 1;
+    }
+    assert!(named > 40, "{named}");
+    let names = env_names();
+    assert_eq!(names.len(), keys().count());
+    assert!(names.contains(&"WAKEGATE_PUBLIC_LISTEN".to_owned()));
+    let unique: std::collections::BTreeSet<&String> = names.iter().collect();
+    assert_eq!(unique.len(), names.len());
+    assert!(
+        ENV_RESERVED
+            .iter()
+            .all(|name| !names.contains(&(*name).to_owned()))
+    );
+}
