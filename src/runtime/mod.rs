@@ -7,7 +7,7 @@ pub mod process;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,4 +195,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// name, alias or `localhost`, or another container's on a common network. Asks the engine,
     /// never a resolver.
     async fn resolve(&self, host: &str, seen_from: &InstanceId) -> Result<IpAddr, RuntimeError>;
+}
+
+/// The address that `host` says without anybody being asked, as the container at `own` means it:
+/// `localhost` and the loopback addresses are the container itself. `None` for other names.
+pub fn literal_address(host: &str, own: IpAddr) -> Option<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Some(own);
+    }
+    let address = host.parse().ok()?;
+    let itself = [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()];
+    Some(if itself.contains(&address) {
+        own
+    } else {
+        address
+    })
 }

@@ -11,6 +11,7 @@ use super::state::State;
 use super::{Call, Fake, KILLED};
 use crate::runtime::{
     EngineEvent, EngineEventKind, Instance, InstanceId, InstanceState, Runtime, RuntimeError,
+    literal_address,
 };
 use crate::spec::WorkloadSpec;
 
@@ -237,14 +238,15 @@ impl Runtime for Fake {
             host: host.to_owned(),
             seen_from: state.name_of(seen_from),
         })?;
-        if let Ok(address) = host.parse() {
-            return Ok(address);
-        }
         let mut state = self.state.lock();
         let seer = state.find(seen_from)?;
         let (own_name, network) = (seer.instance.name.to_string(), seer.network.clone());
-        if host == "localhost" || host == own_name {
-            return Ok(state.behaviour(&own_name).address);
+        let own = state.behaviour(&own_name).address;
+        if host == own_name {
+            return Ok(own);
+        }
+        if let Some(address) = literal_address(host, own) {
+            return Ok(address);
         }
         let mut others = state.containers.values();
         let found = others.any(|one| one.instance.name.as_str() == host && one.network == network);
