@@ -445,9 +445,10 @@ async fn an_order_goes_on_when_its_client_goes_away() {
         .await
         .unwrap();
     house.stage.has_ordered("deploy web-1 start=true").await;
+    // The listener, the connection and the order; then without the connection.
+    assert_eq!(house.running.tasks.len(), 3);
     drop(stream);
-    // Answered on another connection: by now the first one's end may be known too.
-    assert_eq!(house.get("/healthz").await.status, 200);
+    house.has_tasks(2).await;
     house.stage.stalled.send_replace(false);
     house
         .stage
@@ -462,5 +463,32 @@ async fn an_order_that_panics_is_a_500_and_nothing_more() {
         .post("/deploy", r#"{"name":"a","image":"panic"}"#)
         .await;
     answer.problem(500, "internal_error");
+    assert_eq!(house.post("/deploy", SPEC).await.status, 201);
+}
+
+#[tokio::test]
+async fn orders_without_clients_do_not_pile_up() {
+    let house = house().await;
+    house.stage.stalled.send_replace(true);
+    let headers = [
+        &*format!("Host: {}", house.tcp()),
+        "Content-Type: application/json",
+    ];
+    for number in 0..256 {
+        let spec = format!(r#"{{"name":"w{number}","image":"i"}}"#);
+        let mut stream = house.connect().await;
+        stream
+            .write_all(&request("POST", "/deploy", &headers, &spec))
+            .await
+            .unwrap();
+        let order = format!("deploy w{number} start=true");
+        house.stage.has_ordered(&order).await;
+    }
+    house.has_tasks(1 + 256).await;
+    let answer = house.post("/deploy", SPEC).await;
+    answer.problem(503, "too_many_orders");
+    assert_eq!(answer.header("retry-after"), "1");
+    house.stage.stalled.send_replace(false);
+    house.has_tasks(1).await;
     assert_eq!(house.post("/deploy", SPEC).await.status, 201);
 }

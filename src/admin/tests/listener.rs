@@ -213,6 +213,19 @@ async fn a_stop_waits_for_orders_under_way_and_takes_no_new_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_ends_idle_connections_at_once() {
+    let house = house().await;
+    let mut stream = house.connect().await;
+    let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let read = stream.read(&mut [0; 1024]).await.unwrap();
+    assert!(read > 0);
+    let begun = tokio::time::Instant::now();
+    house.running.stop(LIMIT).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_cuts_off_what_takes_too_long() {
     let house = house().await;
     house.stage.stalled.send_replace(true);

@@ -248,6 +248,16 @@ impl House {
         }
     }
 
+    /// Waits until so many tasks run: the listener, its connections and orders.
+    async fn has_tasks(&self, count: usize) {
+        let is_so = async {
+            while self.running.tasks.len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, is_so).await.unwrap();
+    }
+
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.tcp()).await.unwrap()
     }
