@@ -99,7 +99,7 @@ impl Guard {
         let refused = |challenge: &'static str, detail: &str| {
             Err(
                 Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-                    .with_challenge(HeaderValue::from_static(challenge)),
+                    .with_challenge(challenge),
             )
         };
         // RFC 6750 §3: no error code when no credentials were sent at all.

@@ -22,7 +22,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after: Option<Duration>,
-    challenge: Option<HeaderValue>,
+    challenge: Option<&'static str>,
 }
 
 /// One thing wrong with one place of what was sent.
@@ -111,7 +111,7 @@ impl Problem {
     }
 
     /// Goes out as `WWW-Authenticate`.
-    pub fn with_challenge(mut self, challenge: HeaderValue) -> Self {
+    pub fn with_challenge(mut self, challenge: &'static str) -> Self {
         self.challenge = Some(challenge);
         self
     }
@@ -183,7 +183,7 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(challenge) = self.challenge {
-            headers.insert(WWW_AUTHENTICATE, challenge);
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

@@ -1,5 +1,6 @@
 //! The admin API over real sockets, before a stage of workloads that plays what it is told.
 
+mod body;
 mod client;
 mod deploy;
 mod doors;
