@@ -29,7 +29,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What `POST /deploy` asks for.
 #[derive(Debug, PartialEq)]
 pub enum Deploy {
-    Spec(WorkloadSpec),
+    Spec(Box<WorkloadSpec>),
     Template(CreateFrom),
 }
 
@@ -147,7 +147,7 @@ fn parse_deploy(bytes: &[u8]) -> Result<Deploy, Problem> {
     }
     let peek: Peek = parse_object(bytes)?;
     if peek.template.is_none() {
-        return parse_object(bytes).map(Deploy::Spec);
+        return parse_object(bytes).map(|spec| Deploy::Spec(Box::new(spec)));
     }
     let FromTemplate { template, vars } = parse_object(bytes)?;
     Ok(Deploy::Template(CreateFrom { template, vars }))

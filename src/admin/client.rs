@@ -86,6 +86,7 @@ pub struct Instance {
     pub leases: u64,
     pub waiting: usize,
     pub idle_seconds: Option<f64>,
+    pub idle_stop_seconds: Option<f64>,
     pub phase_seconds: f64,
 }
 

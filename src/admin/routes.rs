@@ -82,10 +82,13 @@ impl Doors {
         }
     }
 
+    /// 404 for what there is not; 503 where that cannot be known because the engine is away.
     fn known(&self, name_or_id: &str) -> Result<View, Problem> {
-        self.workloads
-            .view(name_or_id)
-            .ok_or_else(|| Problem::unknown_workload(name_or_id))
+        match (self.workloads.view(name_or_id), self.workloads.engine()) {
+            (Some(view), _) => Ok(view),
+            (None, Ok(())) => Err(Problem::unknown_workload(name_or_id)),
+            (None, Err(reason)) => Err(OrderError::EngineUnreachable(reason).into()),
+        }
     }
 
     fn fill(&self, from: &CreateFrom) -> Result<WorkloadSpec, Problem> {
@@ -174,7 +177,7 @@ async fn deploy(
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| Problem::malformed(error.body_text()))?;
     let spec = match body::read_deploy(request).await? {
-        Deploy::Spec(spec) => spec,
+        Deploy::Spec(spec) => *spec,
         Deploy::Template(from) => doors.fill(&from)?,
     };
     let spec = doors.policy.admit(spec).map_err(Problem::not_allowed)?;
@@ -193,10 +196,15 @@ async fn deploy(
         .into_response())
 }
 
-async fn list(State(doors): State<Arc<Doors>>) -> Response {
+async fn list(State(doors): State<Arc<Doors>>) -> Result<Response, Problem> {
     let mut views = doors.workloads.views();
+    if views.is_empty() {
+        // Before the first listing an empty answer would be a false one.
+        let engine = doors.workloads.engine();
+        engine.map_err(OrderError::EngineUnreachable)?;
+    }
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    Json(json!({ "instances": views })).into_response()
+    Ok(Json(json!({ "instances": views })).into_response())
 }
 
 async fn show(
@@ -256,6 +264,7 @@ async fn start(
     let Query(query) = query.map_err(|error| Problem::malformed(error.body_text()))?;
     let until_ready = query.until_ready()?;
     body::read_nothing(request).await?;
+    doors.known(&name_or_id)?;
     let workloads = doors.workloads.clone();
     let view = doors
         .carry_out(async move { workloads.start(&name_or_id, until_ready).await })

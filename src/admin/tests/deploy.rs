@@ -353,3 +353,23 @@ async fn orders_without_clients_do_not_pile_up() {
     house.has_tasks(1).await;
     assert_eq!(house.post("/deploy", SPEC).await.status, 201);
 }
+
+#[tokio::test]
+async fn what_cannot_be_known_while_the_engine_is_away_is_not_denied() {
+    let house = house().await;
+    *house.stage.engine.lock() = Err("not listed yet".to_owned());
+    for (method, target) in [
+        ("GET", "/deploy"),
+        ("GET", "/deploy/a"),
+        ("PUT", "/deploy/a"),
+        ("DELETE", "/deploy/a"),
+    ] {
+        let answer = house.ask(method, target, &[], "").await;
+        let detail = answer.problem(503, "engine_unreachable");
+        assert!(detail.contains("not listed yet"), "{detail}");
+    }
+    // What was known before is still shown.
+    *house.stage.views.lock() = vec![view("a", "ready")];
+    assert_eq!(house.get("/deploy").await.status, 200);
+    assert_eq!(house.get("/deploy/a").await.status, 200);
+}

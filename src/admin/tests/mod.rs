@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod deploy;
 mod doors;
+mod fleet;
 mod guard;
 mod listener;
 
@@ -155,6 +156,7 @@ fn view(name: &str, phase: &'static str) -> View {
         leases: 0,
         waiting: 0,
         idle_seconds: None,
+        idle_stop_seconds: None,
         phase_seconds: 1.5,
     }
 }
