@@ -1,5 +1,6 @@
 //! Wakegate: an HTTP gateway in which Rhai scripts decide and a fixed Rust core acts.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod decision;
