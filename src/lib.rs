@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod proxy;
 pub mod runtime;
 pub mod script;
 pub mod spec;
