@@ -6,6 +6,7 @@ pub mod decision;
 pub mod lifecycle;
 pub mod metrics;
 pub mod names;
+pub mod proxy;
 pub mod runtime;
 pub mod script;
 pub mod spec;

@@ -1,0 +1,31 @@
+//! The data plane: takes requests in, asks the scripts, gets a lease, and carries the bytes.
+//!
+//! One thread a worker, each with its own listener, runtime and connections to applications;
+//! nothing in the hot path is shared between them. A request goes down through
+//! [`handler`] (facts, decision, lease) and [`forward`] (attempts on connections from
+//! [`upstream`]); whatever the gateway says itself is made in [`respond`].
+
+mod body;
+mod facts;
+mod forward;
+mod handler;
+mod headers;
+mod listener;
+mod meter;
+mod page;
+mod ports;
+mod record;
+mod respond;
+mod socket;
+mod target;
+mod upgrade;
+mod upstream;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use listener::{Bound, ListenError};
+pub use meter::Metrics;
+pub use ports::{Decide, OnError, Wake};
+pub use worker::{Proxy, Running, StartError};

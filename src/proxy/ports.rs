@@ -1,0 +1,86 @@
+//! What the request path needs of the lifecycle and of the scripts, and nothing more.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::decision::{CreateFrom, ErrorFacts, Reply, RequestFacts, ScriptFailure};
+use crate::lifecycle::fleet::{Ask, Fleet, Refusal};
+use crate::lifecycle::gate::Lease;
+use crate::names::WorkloadName;
+use crate::script::version::{Decided, Decider, Version};
+
+/// Leases on workloads. [`Fleet`] is the one; tests and benches have their own.
+pub trait Wake: 'static {
+    /// See [`Fleet::acquire`].
+    fn acquire(&self, ask: Ask<'_>) -> impl Future<Output = Result<Lease, Refusal>>;
+
+    /// See [`Fleet::acquire_ready`].
+    fn acquire_ready(&self, workload: &WorkloadName, counts: bool) -> Option<Lease>;
+
+    /// See [`Fleet::nudge`].
+    fn nudge(&self, workload: &WorkloadName, create: Option<&CreateFrom>) -> Result<(), Refusal>;
+
+    /// See [`Fleet::suspect`].
+    fn suspect(&self, lease: Lease) -> impl Future<Output = ()>;
+}
+
+impl Wake for Arc<Fleet> {
+    fn acquire(&self, ask: Ask<'_>) -> impl Future<Output = Result<Lease, Refusal>> {
+        Fleet::acquire(self, ask)
+    }
+
+    fn acquire_ready(&self, workload: &WorkloadName, counts: bool) -> Option<Lease> {
+        Fleet::acquire_ready(self, workload, counts)
+    }
+
+    fn nudge(&self, workload: &WorkloadName, create: Option<&CreateFrom>) -> Result<(), Refusal> {
+        Fleet::nudge(self, workload, create)
+    }
+
+    fn suspect(&self, lease: Lease) -> impl Future<Output = ()> {
+        Fleet::suspect(self, lease)
+    }
+}
+
+/// Decisions about requests, asked by one worker. [`Decider`] is the one.
+pub trait Decide: 'static {
+    type Version: OnError + 'static;
+
+    /// The version that the next decision will be made by. A request keeps it to its end.
+    fn version(&mut self) -> Self::Version;
+
+    /// `Ok(None)`: no route matches.
+    fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure>;
+}
+
+/// The scripts' own words for what goes wrong.
+pub trait OnError {
+    /// `Ok(None)`: nothing to say, the built-in answer holds.
+    fn on_error(
+        &self,
+        request: &RequestFacts<'_>,
+        error: &ErrorFacts,
+    ) -> Result<Option<Reply>, ScriptFailure>;
+}
+
+impl Decide for Decider {
+    type Version = Arc<Version>;
+
+    fn version(&mut self) -> Arc<Version> {
+        Decider::version(self)
+    }
+
+    fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure> {
+        Decider::decide(self, request)
+    }
+}
+
+impl OnError for Arc<Version> {
+    fn on_error(
+        &self,
+        request: &RequestFacts<'_>,
+        error: &ErrorFacts,
+    ) -> Result<Option<Reply>, ScriptFailure> {
+        Version::on_error(self, request, error)
+    }
+}

@@ -1,0 +1,494 @@
+//! Every answer that the gateway makes itself: errors, the waiting page, and what scripts say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use serde_json::json;
+use tracing::{debug, error, warn};
+
+use crate::decision::{ErrorFacts, Redirect, Reply, RequestFacts, ScriptFailure};
+use crate::lifecycle::fleet::Refusal;
+use crate::names::WorkloadName;
+use crate::proxy::body::AnswerBody;
+use crate::proxy::headers;
+use crate::proxy::page::{Page, whole_seconds};
+use crate::proxy::ports::OnError;
+use crate::proxy::target;
+
+/// Where the id of an error stands in an answer, whoever has written its body.
+pub const ERROR_ID: HeaderName = HeaderName::from_static("wakegate-error");
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// Our pages bring their own style and nothing else.
+const PAGE_POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+
+/// How soon a browser on the waiting page asks again.
+const PAGE_REFRESH: Duration = Duration::from_secs(1);
+
+/// Why a request is not forwarded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("CONNECT is not offered here")]
+    Connect,
+    #[error("the request's body did not arrive in time")]
+    RequestTimeout,
+    #[error("the request's body is larger than the {bytes_max} bytes allowed")]
+    BodyTooLarge { bytes_max: u64 },
+    #[error("no route matches {path}")]
+    NoRoute { path: String },
+    #[error(transparent)]
+    Refused(Refusal),
+    #[error("{0:?} is asleep, and this request does not wake it")]
+    RefusedAsleep(WorkloadName),
+    #[error(
+        "no port is known for {0:?}: set one in its specification, expose one in its image, or name one in the decision"
+    )]
+    NoPort(WorkloadName),
+    #[error("{workload:?} did not answer: {cause}")]
+    UpstreamFailed {
+        workload: WorkloadName,
+        cause: String,
+    },
+    #[error("{workload:?} did not begin to answer within {} s", .after.as_secs_f64())]
+    UpstreamTimeout {
+        workload: WorkloadName,
+        after: Duration,
+    },
+    #[error("a script failed: {0}")]
+    Script(ScriptFailure),
+    /// Nobody is there to be answered.
+    #[error("the client left")]
+    ClientGone,
+}
+
+impl Problem {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Problem::BadRequest(_) => "bad_request",
+            Problem::Connect => "not_implemented",
+            Problem::RequestTimeout => "request_timeout",
+            Problem::BodyTooLarge { .. } => "body_too_large",
+            Problem::NoRoute { .. } => "no_route",
+            Problem::Refused(refusal) => match refusal {
+                Refusal::Unknown(_) => "unknown_workload",
+                Refusal::QueueFull { .. } => "queue_full",
+                Refusal::TimedOut { .. } => "hold_timeout",
+                Refusal::Failed { .. } => "start_failed",
+                Refusal::EngineUnreachable { .. } => "engine_unreachable",
+                Refusal::Template { .. } => "script_failed",
+            },
+            Problem::RefusedAsleep(_) => "refused_asleep",
+            Problem::NoPort(_) => "no_port",
+            Problem::UpstreamFailed { .. } => "upstream_failed",
+            Problem::UpstreamTimeout { .. } => "upstream_timeout",
+            Problem::Script(_) => "script_failed",
+            Problem::ClientGone => "client_gone",
+        }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Problem::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Problem::Connect => StatusCode::NOT_IMPLEMENTED,
+            // Nobody reads the status of `ClientGone` but the metrics.
+            Problem::RequestTimeout | Problem::ClientGone => StatusCode::REQUEST_TIMEOUT,
+            Problem::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Problem::Refused(refusal) => match refusal {
+                Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+                Refusal::QueueFull { .. }
+                | Refusal::Failed { .. }
+                | Refusal::EngineUnreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                Refusal::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+                Refusal::Template { .. } => StatusCode::BAD_GATEWAY,
+            },
+            Problem::RefusedAsleep(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NoPort(_) | Problem::UpstreamFailed { .. } | Problem::Script(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Problem::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Problem::Refused(
+                Refusal::QueueFull { retry_after, .. }
+                | Refusal::Failed { retry_after, .. }
+                | Refusal::EngineUnreachable { retry_after, .. },
+            ) => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    fn workload(&self) -> &str {
+        match self {
+            Problem::Refused(
+                Refusal::Unknown(workload)
+                | Refusal::QueueFull { workload, .. }
+                | Refusal::TimedOut { workload, .. }
+                | Refusal::Failed { workload, .. }
+                | Refusal::EngineUnreachable { workload, .. }
+                | Refusal::Template { workload, .. },
+            )
+            | Problem::RefusedAsleep(workload)
+            | Problem::NoPort(workload)
+            | Problem::UpstreamFailed { workload, .. }
+            | Problem::UpstreamTimeout { workload, .. } => workload.as_str(),
+            _ => "",
+        }
+    }
+
+    /// What the client is told. What only the operator can use, or what shows the inside of the
+    /// machine, stays in the log.
+    fn detail(&self) -> String {
+        match self {
+            Problem::Script(_) => "a script failed on this request".to_owned(),
+            Problem::Refused(Refusal::Template { workload, .. }) => {
+                format!("a script failed to describe {:?}", workload.as_str())
+            }
+            Problem::UpstreamFailed { workload, .. } => {
+                format!("{:?} did not answer", workload.as_str())
+            }
+            told => told.to_string(),
+        }
+    }
+
+    fn is_scripts_fault(&self) -> bool {
+        self.kind() == "script_failed"
+    }
+
+    fn facts(&self) -> ErrorFacts {
+        ErrorFacts {
+            status: self.status().as_u16(),
+            kind: self.kind(),
+            message: self.detail(),
+            workload: self.workload().to_owned(),
+            retry_after_secs: self.retry_after().map(whole_seconds),
+        }
+    }
+
+    /// One line: clients' own faults are of no interest, the rest is.
+    fn log(&self, id: &str, request: &RequestFacts<'_>) {
+        let kind = self.kind();
+        let (method, host, path) = (request.method.as_str(), request.host, request.path);
+        let workload = self.workload();
+        match self {
+            Problem::Script(failure) => {
+                let source_line = failure.source_line.as_deref().unwrap_or("");
+                error!(id, kind, method, host, path, source_line, cause = %self, "a request failed");
+            }
+            Problem::NoPort(_) | Problem::Refused(Refusal::Template { .. }) => {
+                error!(id, kind, method, host, path, workload, cause = %self, "a request failed");
+            }
+            Problem::Refused(Refusal::Unknown(_))
+            | Problem::BadRequest(_)
+            | Problem::Connect
+            | Problem::RequestTimeout
+            | Problem::BodyTooLarge { .. }
+            | Problem::NoRoute { .. }
+            | Problem::RefusedAsleep(_)
+            | Problem::ClientGone => {
+                debug!(id, kind, method, host, path, workload, cause = %self, "a request was refused");
+            }
+            _ => {
+                warn!(id, kind, method, host, path, workload, cause = %self, "a request failed");
+            }
+        }
+    }
+}
+
+/// Answers a request that is not forwarded: in the scripts' words if they have some.
+/// Counts in `script_failed` what scripts did wrong.
+pub fn problem(
+    problem: &Problem,
+    request: &RequestFacts<'_>,
+    scripts: Option<&impl OnError>,
+    mut script_failed: impl FnMut(),
+) -> Response<AnswerBody> {
+    let id = format!("{:016x}", fastrand::u64(..));
+    problem.log(&id, request);
+    if problem.is_scripts_fault() {
+        script_failed();
+    }
+    let said = match scripts.map(|scripts| scripts.on_error(request, &problem.facts())) {
+        Some(Ok(said)) => said,
+        Some(Err(failure)) => {
+            script_failed();
+            let source_line = failure.source_line.as_deref().unwrap_or("");
+            error!(id, source_line, cause = %failure, "on_error failed; the built-in answer goes out");
+            None
+        }
+        None => None,
+    };
+    let mut response = match said {
+        Some(said) => reply(&said),
+        None => built_in(problem, &id, request.headers),
+    };
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(ERROR_ID, id);
+    }
+    response
+}
+
+fn built_in(problem: &Problem, id: &str, asked: &HeaderMap) -> Response<AnswerBody> {
+    let status = problem.status();
+    let title = status.canonical_reason().unwrap_or("Error");
+    let detail = problem.detail();
+    let mut response = if prefers_html(asked) {
+        let page = Page {
+            title,
+            heading: title,
+            paragraphs: &[&sentence(&detail)],
+            footnote: Some(&format!("{} {id}", status.as_u16())),
+            refresh: None,
+            moving: false,
+        };
+        html(page.render())
+    } else {
+        let mut problem_details = json!({
+            "type": "about:blank",
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+            "instance": id,
+            "kind": problem.kind(),
+        });
+        if !problem.workload().is_empty() {
+            problem_details["workload"] = problem.workload().into();
+        }
+        let mut response = Response::new(AnswerBody::made(problem_details.to_string()));
+        response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
+        response
+    };
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    if let Some(after) = problem.retry_after() {
+        headers.insert(RETRY_AFTER, whole_seconds(after).into());
+    }
+    response
+}
+
+/// The page that a browser waits on while a workload wakes; asks again by itself.
+pub fn waiting_page(workload: &WorkloadName) -> Response<AnswerBody> {
+    let page = Page {
+        title: &format!("Waking {workload}"),
+        heading: &format!("Waking {workload}"),
+        paragraphs: &[
+            "It was asleep because nobody was using it, and it is starting now.",
+            "This page opens it by itself as soon as it answers.",
+        ],
+        footnote: None,
+        refresh: Some(PAGE_REFRESH),
+        moving: true,
+    };
+    not_yet(page, PAGE_REFRESH)
+}
+
+/// The same page when the workload cannot be woken now: says why, and asks again later.
+pub fn failed_page(workload: &WorkloadName, reason: &str, after: Duration) -> Response<AnswerBody> {
+    let again = format!(
+        "It is tried again, and this page asks again in {} s.",
+        whole_seconds(after)
+    );
+    let page = Page {
+        title: &format!("{workload} cannot be started"),
+        heading: &format!("{workload} cannot be started"),
+        paragraphs: &[&sentence(reason), &again],
+        footnote: None,
+        refresh: Some(after),
+        moving: false,
+    };
+    not_yet(page, after)
+}
+
+fn not_yet(page: Page<'_>, after: Duration) -> Response<AnswerBody> {
+    let mut response = html(page.render());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(RETRY_AFTER, whole_seconds(after).into());
+    response
+}
+
+fn html(page: String) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::made(page));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HTML);
+    headers.insert(CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What a script says in place of an application.
+pub fn reply(reply: &Reply) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::made(reply.body.as_bytes().to_vec()));
+    // Only an upgrade that took place may say 1xx.
+    *response.status_mut() = if reply.status.is_informational() {
+        StatusCode::BAD_GATEWAY
+    } else {
+        reply.status
+    };
+    let headers = response.headers_mut();
+    if !reply.body.is_empty() {
+        headers.insert(CONTENT_TYPE, TEXT);
+    }
+    if let Some(after) = reply.retry_after {
+        headers.insert(RETRY_AFTER, whole_seconds(after).into());
+    }
+    headers::apply(&reply.headers, headers);
+    response
+}
+
+/// A redirect on a script's word.
+pub fn redirect(redirect: &Redirect) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::made(""));
+    *response.status_mut() = redirect.status;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, redirect.location.clone());
+    headers::apply(&redirect.headers, headers);
+    response
+}
+
+/// The same URL again, now that the workload is awake: for use behind another proxy.
+pub fn ask_again(asked: &Uri) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::made(""));
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if let Ok(location) = HeaderValue::try_from(target::location_of(asked)) {
+        headers.insert(LOCATION, location);
+    }
+    response
+}
+
+/// The answer to `OPTIONS *`, which asks about the gateway itself (RFC 9110 §9.3.7).
+pub fn options() -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::made(""));
+    response.headers_mut().insert(
+        ALLOW,
+        HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    );
+    response
+}
+
+/// Whether a request is a browser going to a page, rather than a page asking for data.
+pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
+    if method != Method::GET && method != Method::HEAD {
+        return false;
+    }
+    match headers.get("sec-fetch-mode") {
+        Some(mode) => mode == "navigate",
+        None => prefers_html(headers),
+    }
+}
+
+/// Whether `text/html` is asked for by name, and no less than JSON.
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let mut html = 0.0_f32;
+    let mut json = 0.0_f32;
+    let ranges = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    for range in ranges {
+        let mut parameters = range.split(';').map(str::trim);
+        let media = parameters.next().unwrap_or("").to_ascii_lowercase();
+        let quality = parameters
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+            .map_or(1.0, |(_, quality)| quality.trim().parse().unwrap_or(0.0));
+        match media.as_str() {
+            "text/html" | "application/xhtml+xml" => html = html.max(quality),
+            "application/json" | "application/problem+json" => json = json.max(quality),
+            _ => {}
+        }
+    }
+    html > 0.0 && html >= json
+}
+
+/// `text` with a capital letter at its beginning and a full stop at its end.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase());
+    let mut sentence: String = first.into_iter().flatten().chain(characters).collect();
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// The reason and the next try of a refusal that a waiting page can tell.
+pub fn page_reason(refusal: &Refusal) -> Option<(&Arc<str>, Duration)> {
+    match refusal {
+        Refusal::Failed {
+            reason,
+            retry_after,
+            ..
+        }
+        | Refusal::EngineUnreachable {
+            reason,
+            retry_after,
+            ..
+        } => Some((reason, *retry_after)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn only_who_names_html_gets_html() {
+        assert!(prefers_html(&accept(
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+        )));
+        assert!(prefers_html(&accept("application/json;q=0.5, TEXT/HTML")));
+        for not in ["*/*", "application/json", "text/html;q=0", "text/html;q=0.1, application/json"] {
+            assert!(!prefers_html(&accept(not)), "{not}");
+        }
+        assert!(!prefers_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_navigation_is_told_by_fetch_metadata_or_else_by_accept() {
+        let mut headers = accept("text/html");
+        assert!(is_navigation(&Method::GET, &headers));
+        assert!(is_navigation(&Method::HEAD, &headers));
+        assert!(!is_navigation(&Method::POST, &headers));
+        headers.insert("sec-fetch-mode", HeaderValue::from_static("cors"));
+        assert!(!is_navigation(&Method::GET, &headers));
+        headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+        headers.remove(ACCEPT);
+        assert!(is_navigation(&Method::GET, &headers));
+    }
+
+    #[test]
+    fn where_a_script_failed_is_for_the_log_only() {
+        let problem = Problem::Script(ScriptFailure {
+            message: "scripts/a.rhai:3:7: secret".to_owned(),
+            source_line: Some("let secret = 1;".to_owned()),
+        });
+        assert!(!problem.detail().contains("secret"));
+        assert!(problem.to_string().contains("scripts/a.rhai:3:7"));
+    }
+}
