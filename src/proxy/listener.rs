@@ -238,9 +238,14 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Must be called in the worker's runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe to call, for the sake of types that may change or close \
+                  their descriptor meanwhile; a socket does neither"
+    )]
     pub fn new(listener: Listener) -> io::Result<Self> {
         Ok(Self {
-            socket: AsyncFd::register(listener.socket)?,
+            socket: AsyncFd::new(listener.socket)?,
             unix: listener.unix,
         })
     }
