@@ -314,7 +314,7 @@ async fn one_that_does_not_get_ready_is_stopped_and_the_waiting_are_told_why() {
     *bench.rules.ready.lock() = Ok(ReadyRule::Health { max: 5 * SECOND });
     bench.fake.behave("a", |a| {
         a.health_at_start = Some(Health::Starting);
-        a.stop_delay = SECOND;
+        a.stop_delay = SECOND / 2;
     });
     let begun = tokio::time::Instant::now();
     let (reason, _) = bench.refused_start().await;
