@@ -196,6 +196,11 @@ async fn deploy(
         .into_response())
 }
 
+#[derive(Serialize)]
+struct Listing {
+    instances: Vec<View>,
+}
+
 async fn list(State(doors): State<Arc<Doors>>) -> Result<Response, Problem> {
     let mut views = doors.workloads.views();
     if views.is_empty() {
@@ -204,7 +209,7 @@ async fn list(State(doors): State<Arc<Doors>>) -> Result<Response, Problem> {
         engine.map_err(OrderError::EngineUnreachable)?;
     }
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Json(json!({ "instances": views })).into_response())
+    Ok(Json(Listing { instances: views }).into_response())
 }
 
 async fn show(
