@@ -259,9 +259,10 @@ fn version_prefix(told: Option<&str>) -> String {
 pub(super) fn segment(name: &str) -> Option<String> {
     /// What stays as it is: the engine's own alphabet of names.
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
-    // A URL with dots for a segment is another URL, escaped or not (RFC 3986 §5.2.4).
-    let is_dots = matches!(name, "." | "..");
-    (!name.is_empty() && !is_dots).then(|| utf8_percent_encode(name, ESCAPED).to_string())
+    // A URL with dots for a segment is another URL, escaped or not (RFC 3986 §5.2.4), and the
+    // engine takes an escaped slash for a slash.
+    let is_another_path = matches!(name, "" | "." | "..") || name.contains('/');
+    (!is_another_path).then(|| utf8_percent_encode(name, ESCAPED).to_string())
 }
 
 /// An open connection to the engine.
@@ -402,7 +403,8 @@ mod tests {
     #[test]
     fn no_name_leaves_its_segment_of_the_path() {
         assert_eq!(segment("web-1_a.b").as_deref(), Some("web-1_a.b"));
-        assert_eq!(segment("a/../b?c#d").as_deref(), Some("a%2F..%2Fb%3Fc%23d"));
+        assert_eq!(segment("b?c#d%").as_deref(), Some("b%3Fc%23d%25"));
+        assert_eq!(segment("a/../b"), None);
         assert_eq!(segment(".."), None);
         assert_eq!(segment("."), None);
         assert_eq!(segment(""), None);

@@ -24,6 +24,13 @@ pub(super) fn runtime_error(error: Error, subject: Subject<'_>) -> RuntimeError 
         Error::DockerResponseServerError {
             status_code,
             message,
+        } if message.is_empty() => {
+            let message = format!("it answers with status {status_code} and says nothing");
+            answered(status_code, message, subject)
+        }
+        Error::DockerResponseServerError {
+            status_code,
+            message,
         } => answered(status_code, message, subject),
         // Connections are made here, with a sentence in the error; nothing else does I/O.
         Error::IOError { err } => RuntimeError::Unreachable(err.to_string()),

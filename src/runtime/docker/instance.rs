@@ -40,7 +40,7 @@ pub(super) fn from_inspect(
     })
 }
 
-/// From the engine's list, which tells no environment and no start time; `None` when it has no
+/// From the engine's list, which tells no environment, address or start time; `None` when it has no
 /// name that a workload may have.
 pub(super) fn from_summary(container: ContainerSummary) -> Option<Instance> {
     let status = container.status.unwrap_or_default();

@@ -27,7 +27,7 @@ use bollard::query_parameters::{
     InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
 };
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use self::address::OwnNetworks;
 use self::connection::{Engine, Host, segment};
@@ -37,6 +37,9 @@ use crate::config;
 use crate::spec::WorkloadSpec;
 
 pub use provision::CONTENT_LABEL;
+
+/// Inspect calls at once.
+const INSPECTS_AT_ONCE: usize = 8;
 
 /// How often a removal that another call began is looked at.
 const REMOVAL_POLL: Duration = Duration::from_millis(50);
@@ -256,20 +259,34 @@ impl Runtime for Docker {
             .build();
         let listing = self.client.list_containers(Some(options));
         let listed = self.call(Subject::Engine, listing).await?;
-        Ok(listed
-            .into_iter()
-            .filter_map(|container| {
-                let names = container.names.clone();
-                let instance = instance::from_summary(container);
-                if instance.is_none() {
-                    tracing::warn!(
-                        ?names,
-                        "a container is left out: no workload may have its name"
-                    );
+        let instances = listed.into_iter().filter_map(|container| {
+            let names = container.names.clone();
+            let instance = instance::from_summary(container);
+            if instance.is_none() {
+                tracing::warn!(
+                    ?names,
+                    "a container is left out: no workload may have its name"
+                );
+            }
+            instance
+        });
+        // The list does not tell when a container was started, by which one run is told from the
+        // next, so that those that run are asked for one by one.
+        let whole = stream::iter(instances)
+            .map(|listed| async move {
+                match listed.state {
+                    InstanceState::Running { .. } | InstanceState::Paused { .. } => {
+                        self.inspect(&listed.id).await
+                    }
+                    InstanceState::Stopped { .. } | InstanceState::Removing => Ok(listed),
                 }
-                instance
             })
-            .collect())
+            .buffered(INSPECTS_AT_ONCE)
+            // One that went away in between is not there.
+            .filter(|instance| {
+                std::future::ready(!matches!(instance, Err(RuntimeError::NotFound(_))))
+            });
+        whole.try_collect().await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, EngineEvent>, RuntimeError> {

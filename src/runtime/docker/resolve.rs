@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::address::{Namespace, networks};
 use super::instance::{Networks, endpoint_address};
-use super::{Docker, Subject};
+use super::{Docker, INSPECTS_AT_ONCE, Subject};
 use crate::runtime::{InstanceId, RuntimeError};
 
 /// The label in which Compose keeps a service's name, which is a network alias.
@@ -17,9 +17,6 @@ const COMPOSE_SERVICE_LABEL: &str = "com.docker.compose.service";
 
 /// Aliases are told by inspect only; more neighbours than these are not asked for theirs.
 const NEIGHBOURS_MAX: usize = 256;
-
-/// Inspect calls at once.
-const INSPECTS_AT_ONCE: usize = 8;
 
 /// The shortest beginning of an id that the engine gives as a network alias.
 const SHORT_ID_LEN: usize = 12;

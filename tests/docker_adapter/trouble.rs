@@ -1,0 +1,149 @@
+//! An engine that is slow, goes away, and comes back: played by a relay in front of the real one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use libtest_mimic::Trial;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use wakegate::config;
+use wakegate::runtime::docker::Docker;
+use wakegate::runtime::{EngineEventKind as Kind, Runtime, RuntimeError};
+
+use crate::bench::{Bench, LIMIT, config, next, trial};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "an_engine_that_comes_back_needs_no_reconnection",
+            comes_back,
+        ),
+        trial(
+            "a_create_that_was_given_up_leaves_nothing_behind",
+            late_create,
+        ),
+    ]
+}
+
+/// Passes connections on to the engine's socket until it is dropped.
+struct Relay {
+    path: PathBuf,
+    /// While it is true, no answer comes through.
+    held: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Relay {
+    fn new(path: &Path) -> Self {
+        let engine = config().host;
+        let engine = engine.strip_prefix("unix://").unwrap().to_owned();
+        let listener = UnixListener::bind(path).unwrap();
+        let (held, hold) = watch::channel(false);
+        let accepting = tokio::spawn(async move {
+            // Dropped with this task, and all connections with it.
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let engine = UnixStream::connect(&engine).await.unwrap();
+                connections.spawn(pass(client, engine, hold.clone()));
+            }
+        });
+        Self {
+            path: path.to_owned(),
+            held,
+            accepting,
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        std::fs::remove_file(&self.path).unwrap();
+    }
+}
+
+async fn pass(client: UnixStream, engine: UnixStream, mut hold: watch::Receiver<bool>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_engine, mut to_engine) = engine.into_split();
+    let requests = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_engine).await;
+        let _ = to_engine.shutdown().await;
+    };
+    let answers = async {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            use tokio::io::AsyncReadExt;
+            let read = from_engine.read(&mut buffer).await.unwrap_or(0);
+            let _ = hold.wait_for(|held| !held).await;
+            if read == 0 || to_client.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown().await;
+    };
+    tokio::join!(requests, answers);
+}
+
+fn through(path: &Path, bench: &Bench, timeout: Duration) -> Docker {
+    let config = config::Docker {
+        host: format!("unix://{}", path.display()),
+        network: None,
+        timeout,
+    };
+    Docker::connect(&config, bench.label.clone()).unwrap()
+}
+
+async fn comes_back(bench: Bench) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let docker = through(&path, &bench, LIMIT);
+    let relay = Relay::new(&path);
+    let mut events = docker.events().await.unwrap();
+    let id = docker.create(&bench.spec(&["wait"])).await.unwrap();
+    assert_eq!(next(&mut events).await.kind, Kind::Changed);
+
+    drop(relay);
+    let end = tokio::time::timeout(LIMIT, events.next()).await.unwrap();
+    assert_eq!(end, None, "the stream ends with the engine");
+    match docker.inspect(&id).await {
+        Err(RuntimeError::Unreachable(message)) => {
+            assert!(message.contains("start the Docker engine"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let gone = docker.events().await.map(drop);
+    assert!(
+        matches!(gone, Err(RuntimeError::Unreachable(_))),
+        "{gone:?}"
+    );
+
+    let _relay = Relay::new(&path);
+    let mut events = docker.events().await.unwrap();
+    docker.remove(&id).await.unwrap();
+    assert_eq!(next(&mut events).await.kind, Kind::Destroyed);
+}
+
+async fn late_create(bench: Bench) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let relay = Relay::new(&path);
+    let docker = through(&path, &bench, Duration::from_secs(1));
+    docker.ping().await.unwrap();
+    let mut events = bench.docker.events().await.unwrap();
+
+    relay.held.send_replace(true);
+    let late = docker.create(&bench.spec(&["wait"])).await;
+    match late {
+        Err(RuntimeError::Unreachable(message)) => {
+            assert!(message.contains("within 1s"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(next(&mut events).await.kind, Kind::Changed);
+    relay.held.send_replace(false);
+    assert_eq!(next(&mut events).await.kind, Kind::Destroyed);
+    assert_eq!(bench.docker.list().await, Ok(Vec::new()));
+}
