@@ -61,6 +61,22 @@ pub fn config() -> config::Docker {
     }
 }
 
+/// The engine's socket, for trials that need one.
+fn engine_socket() -> Option<String> {
+    config().host.strip_prefix("unix://").map(str::to_owned)
+}
+
+/// A trial that is ignored when the engine is reached in another way than by its socket.
+pub fn socket_trial<F>(name: &'static str, body: fn(Bench, String) -> F) -> Trial
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let socket = engine_socket();
+    let is_ignored = socket.is_none();
+    let body = move |bench| body(bench, socket.expect("an engine behind a socket"));
+    trial(name, body).with_ignored_flag(is_ignored)
+}
+
 pub fn label(value: &str) -> (String, String) {
     (LABEL.to_owned(), value.to_owned())
 }

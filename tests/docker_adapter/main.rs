@@ -26,7 +26,10 @@ fn main() -> std::process::ExitCode {
     let required = std::env::var("WAKEGATE_REQUIRE").is_ok_and(|words| words.contains("docker"));
     let trials: Vec<Trial> = trials
         .into_iter()
-        .map(|trial| trial.with_ignored_flag(engine.is_err() && !required))
+        .map(|trial| {
+            let is_ignored = trial.has_ignored_flag() || (engine.is_err() && !required);
+            trial.with_ignored_flag(is_ignored)
+        })
         .collect();
     if let Err(error) = &engine {
         eprintln!("no Docker engine for the tests: {error}");

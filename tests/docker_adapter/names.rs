@@ -13,12 +13,12 @@ use wakegate::runtime::docker::Docker;
 use wakegate::runtime::{InstanceId, Runtime, RuntimeError};
 use wakegate::spec::{NETWORK_LABEL, WorkloadSpec};
 
-use crate::bench::{Bench, config, label, random, trial};
+use crate::bench::{Bench, config, label, random, socket_trial, trial};
 
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("a_label_or_the_configuration_chooses_the_network", choice),
-        trial("the_gateways_own_network_goes_before_others", own_network),
+        socket_trial("the_gateways_own_network_goes_before_others", own_network),
         trial("shared_and_host_networks_have_an_address", shared),
         trial("a_container_finds_itself_and_its_neighbours", resolve),
     ]
@@ -91,10 +91,7 @@ async fn choice(bench: Bench) {
 }
 
 /// The gateway's part is played by a container with the engine's socket.
-async fn own_network(bench: Bench) {
-    let Some(socket) = config().host.strip_prefix("unix://").map(str::to_owned) else {
-        return;
-    };
+async fn own_network(bench: Bench, socket: String) {
     let (id, [_, second]) = on_two_networks(&bench, &[]).await;
     let label = format!("{}={}", bench.label.0, bench.label.1);
     let gateway = WorkloadSpec {

@@ -276,7 +276,14 @@ impl Runtime for Docker {
             .map(|listed| async move {
                 match listed.state {
                     InstanceState::Running { .. } | InstanceState::Paused { .. } => {
-                        self.inspect(&listed.id).await
+                        match self.inspect(&listed.id).await {
+                            // One that the engine cannot describe must not hide the others.
+                            Err(RuntimeError::Failed(message)) => {
+                                tracing::warn!(name = %listed.name, message, "cannot be inspected");
+                                Ok(listed)
+                            }
+                            other => other,
+                        }
                     }
                     InstanceState::Stopped { .. } | InstanceState::Removing => Ok(listed),
                 }
@@ -295,5 +302,86 @@ impl Runtime for Docker {
 
     async fn resolve(&self, host: &str, seen_from: &InstanceId) -> Result<IpAddr, RuntimeError> {
         self.look_up(host, seen_from).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, UnixListener};
+
+    fn docker(host: String) -> Docker {
+        let config = config::Docker {
+            host,
+            network: None,
+            timeout: Duration::from_secs(30),
+        };
+        Docker::connect(&config, ("wakegate.enable".to_owned(), "true".to_owned())).unwrap()
+    }
+
+    async fn unreachable(docker: &Docker) -> String {
+        match docker.ping().await {
+            Err(RuntimeError::Unreachable(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_engine_is_told_from_one_that_does_not_listen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let by_socket = docker(format!("unix://{}", path.display()));
+        let message = unreachable(&by_socket).await;
+        assert!(message.starts_with("there is no /"), "{message}");
+        drop(UnixListener::bind(&path).unwrap());
+        let message = unreachable(&by_socket).await;
+        assert!(message.starts_with("nobody listens at /"), "{message}");
+
+        let address = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let message = unreachable(&docker(format!("tcp://{address}"))).await;
+        assert!(
+            message.starts_with("nobody listens at tcp://127.0.0.1:"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_never_answers_ends_every_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let _silent = UnixListener::bind(&path).unwrap();
+        let docker = docker(format!("unix://{}", path.display()));
+        let late = format!("no answer from unix://{} within 30s", path.display());
+        assert_eq!(unreachable(&docker).await, late);
+        let id = InstanceId::new("f0");
+        let late = RuntimeError::Unreachable(late);
+        assert_eq!(docker.list().await, Err(late.clone()));
+        assert_eq!(docker.inspect(&id).await, Err(late.clone()));
+        assert_eq!(docker.start(&id).await, Err(late.clone()));
+        assert_eq!(docker.pause(&id).await, Err(late.clone()));
+        assert_eq!(docker.remove(&id).await, Err(late.clone()));
+        assert_eq!(docker.events().await.map(drop), Err(late.clone()));
+        assert_eq!(docker.resolve("db", &id).await, Err(late));
+        // A stop may take the grace time on top.
+        let stop = docker.stop(&id, Duration::from_millis(9500)).await;
+        match stop {
+            Err(RuntimeError::Unreachable(message)) => {
+                assert!(message.ends_with("within 40s"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_odd_id_names_no_container_and_asks_nobody() {
+        let docker = docker("unix:///nonexistent.sock".to_owned());
+        for id in ["", ".", "..", "../images", "a/b"] {
+            let missing = Err(RuntimeError::NotFound(id.to_owned()));
+            assert_eq!(docker.start(&InstanceId::new(id)).await, missing);
+        }
     }
 }
