@@ -33,7 +33,7 @@ pub const DOCKER_HOST: &str = "DOCKER_HOST";
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
     let file_name = path.display().to_string();
     match read(path) {
-        Ok(text) => parse(&text, &file_name, env),
+        Ok(text) => parse_in(folder(path), &text, &file_name, env),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(ConfigErrors::missing_file(&file_name))
         }
@@ -51,7 +51,20 @@ pub fn parse(
     file_name: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
-    let mut reading = Reading::new(file_name);
+    parse_in(folder(Path::new(file_name)), text, file_name, env)
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
+fn parse_in(
+    base: &Path,
+    text: &str,
+    file_name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let mut reading = Reading::new(base);
     reading.file(&Typed::read(text, file_name));
     reading.environment(env);
     reading.finish(env)
@@ -91,19 +104,19 @@ fn read(path: &Path) -> std::io::Result<String> {
 pub type KeyName = (&'static str, &'static str);
 
 /// A configuration that is being read.
-pub struct Reading<'f> {
+pub struct Reading<'b> {
     pub draft: Draft,
     pub errors: Vec<ConfigError>,
     /// Where each key was set that was.
     pub places: BTreeMap<KeyName, Place>,
     /// Keys whose value could not be read: what they hold was not meant.
     pub failed: BTreeSet<KeyName>,
-    pub base: &'f Path,
+    /// Where relative paths start.
+    pub base: &'b Path,
 }
 
-impl<'f> Reading<'f> {
-    fn new(file_name: &'f str) -> Self {
-        let base = Path::new(file_name).parent().unwrap_or(Path::new(""));
+impl<'b> Reading<'b> {
+    fn new(base: &'b Path) -> Self {
         let mut draft = Draft::default();
         for path in [&mut draft.config.scripts.dir, &mut draft.config.process.dir] {
             *path = base.join(&path);
