@@ -1,4 +1,5 @@
 # What the examples share; they source it. POSIX sh and curl, and jq where it is there.
+# shellcheck shell=sh
 #
 # From the environment:
 #   ADMIN                 the admin API, default http://127.0.0.1:8008

@@ -1,0 +1,87 @@
+# What the checks in this folder share; they source it. Bash, curl, jq and the docker command.
+# shellcheck shell=bash
+
+# Each of these is waited for so long, in seconds, and then it is a failure.
+WAIT_SECONDS_MAX=${WAIT_SECONDS_MAX:-60}
+
+# The examples read these two.
+export GATEWAY=http://127.0.0.1:8000
+export ADMIN=http://127.0.0.1:8008
+WORKLOADS=(minion-1 minion-2 minion-3)
+# Everything that a check makes; the service adds the gateway.
+CONTAINERS=("${WORKLOADS[@]}")
+NETWORK=traefiknet
+
+say() { printf '%s\n' "-- $*"; }
+
+fail() {
+    printf '%s\n' "FAILED: $*" >&2
+    exit 1
+}
+
+# needs COMMAND…: ends with one sentence when one is missing.
+needs() {
+    local command
+    for command in "$@"; do
+        command -v "$command" >/dev/null || fail "this needs the command $command"
+    done
+    docker version >/dev/null 2>&1 || fail "no Docker engine answers (try: docker version)"
+}
+
+# within SECONDS WHAT COMMAND…: repeats the command until it succeeds.
+within() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "waited too long: $what"
+        sleep 0.2
+    done
+}
+
+fetch() { curl --silent --show-error --noproxy '*' --max-time "$WAIT_SECONDS_MAX" "$@"; }
+
+# status URL [OPTION…]: the status code of the answer; 000 when there is none.
+status() { fetch --output /dev/null --write-out '%{http_code}' "${@:2}" "$1" 2>/dev/null || true; }
+
+expect_status() {
+    local got
+    got=$(status "$2" "${@:3}")
+    [ "$got" = "$1" ] || fail "$2 answered $got, not $1"
+}
+
+# What the engine says, not the gateway.
+is_running() { [ "$(docker inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
+is_stopped() { [ "$(docker inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = false ]; }
+all_running() { each is_running; }
+all_stopped() { each is_stopped; }
+each() {
+    local name
+    for name in "${WORKLOADS[@]}"; do "$1" "$name" || return 1; done
+}
+
+# nothing_there: the containers and the network that a check makes are not there.
+nothing_there() {
+    local name
+    for name in "${CONTAINERS[@]}"; do
+        if docker container inspect "$name" >/dev/null 2>&1; then
+            fail "there is a container $name"
+        fi
+    done
+    if docker network inspect "$NETWORK" >/dev/null 2>&1; then
+        fail "there is a network $NETWORK"
+    fi
+}
+
+# sweep: removes them whatever happened. Only after nothing_there was true.
+sweep() {
+    docker rm --force "${CONTAINERS[@]}" >/dev/null 2>&1 || true
+    docker network rm "$NETWORK" >/dev/null 2>&1 || true
+}
+
+# sleeps_and_wakes: all three are stopped behind the gateway's back, and the next requests wake them.
+sleeps_and_wakes() {
+    docker stop "${WORKLOADS[@]}" >/dev/null
+    all_stopped || fail "the engine did not stop ${WORKLOADS[*]}"
+    examples/test-minions.sh 3
+    all_running || fail "they answered, and the engine says that not all of them run"
+}
