@@ -1,0 +1,336 @@
+//! Hooks: the closures that scripts register at load and that are called from then on.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rhai::{
+    Array, Dynamic, Engine, EvalAltResult, FnPtr, GlobalRuntimeState, ImmutableString, Locked, Map,
+    NativeCallContext, Position, Shared,
+};
+
+use crate::config::ScriptLimits;
+use crate::decision::ScriptFailure;
+use crate::script::engine::{Raw, refuse};
+use crate::script::error::{Located, Place, Source, locate};
+use crate::script::meter::metered;
+
+/// A closure that a script registered, with what it needs to run.
+pub struct Hook {
+    function: FnPtr,
+    /// The functions, imports and constants that were visible where it was registered.
+    global: GlobalRuntimeState,
+    /// Where it was registered.
+    pub place: Place,
+    position: Position,
+}
+
+/// What the scripts registered so far.
+#[derive(Default)]
+pub struct Collected {
+    /// The file whose top level runs; `None` while a library is loaded.
+    pub running: Option<Arc<Source>>,
+    pub routes: Vec<(String, Hook)>,
+    pub templates: Vec<(String, Hook)>,
+    pub ready: Vec<Hook>,
+    pub idle: Vec<Hook>,
+    pub on_error: Vec<Hook>,
+}
+
+/// Where hooks are collected. Empty once the version is loaded: from then on nothing registers.
+pub type Collector = Arc<Mutex<Option<Collected>>>;
+
+/// Registers the functions that register hooks.
+pub fn register(engine: &mut Engine, collector: &Collector) {
+    type Kind = fn(&mut Collected, Option<String>, Hook);
+    let named: [(&'static str, Kind); 2] = [
+        ("route", |to, name, hook| {
+            to.routes.push((name.unwrap_or_default(), hook));
+        }),
+        ("template", |to, name, hook| {
+            to.templates.push((name.unwrap_or_default(), hook));
+        }),
+    ];
+    for (function, add) in named {
+        let collector = collector.clone();
+        engine.register_fn(
+            function,
+            move |context: NativeCallContext, name: &str, closure: FnPtr| -> Raw<()> {
+                collect(&collector, &context, 1, closure, |to, hook| {
+                    add(to, Some(name.to_owned()), hook);
+                })
+            },
+        );
+    }
+    let unnamed: [(&'static str, usize, Kind); 3] = [
+        ("ready", 1, |to, _, hook| to.ready.push(hook)),
+        ("idle", 1, |to, _, hook| to.idle.push(hook)),
+        ("on_error", 2, |to, _, hook| to.on_error.push(hook)),
+    ];
+    for (function, parameters, add) in unnamed {
+        let collector = collector.clone();
+        engine.register_fn(
+            function,
+            move |context: NativeCallContext, closure: FnPtr| -> Raw<()> {
+                collect(&collector, &context, parameters, closure, |to, hook| {
+                    add(to, None, hook);
+                })
+            },
+        );
+    }
+}
+
+fn collect(
+    collector: &Collector,
+    context: &NativeCallContext,
+    parameters: usize,
+    function: FnPtr,
+    add: impl FnOnce(&mut Collected, Hook),
+) -> Raw<()> {
+    let name = context.fn_name();
+    let mut collector = collector.lock();
+    let Some(collected) = collector.as_mut() else {
+        return refuse(format!(
+            "{name}(…) belongs at the top level of a script, not inside a hook"
+        ));
+    };
+    // A library's function that is called by a script has the library for its source.
+    let source = collected
+        .running
+        .clone()
+        .filter(|source| context.call_source() == Some(&*source.file));
+    let Some(source) = source else {
+        return refuse(format!(
+            "a file that is imported cannot call {name}(…): it has functions and constants only"
+        ));
+    };
+    check_parameters(context, &function, parameters)?;
+    let function = own_captures(context, function)?;
+    let mut global = context.global_runtime_state().clone();
+    global.level = 0;
+    global.scope_level = 0;
+    let position = context.call_position();
+    let hook = Hook {
+        function,
+        global,
+        place: source.at(position),
+        position,
+    };
+    add(collected, hook);
+    Ok(())
+}
+
+/// The closure must exist and take what the hook is given.
+fn check_parameters(
+    context: &NativeCallContext,
+    function: &FnPtr,
+    parameters: usize,
+) -> Raw<()> {
+    let counts: Vec<usize> = context
+        .iter_namespaces()
+        .flat_map(|module| module.iter_script_fn_info())
+        .filter(|(_, _, name, _, _)| *name == function.fn_name())
+        .map(|(_, _, _, count, _)| count.saturating_sub(function.curry().len()))
+        .collect();
+    let name = context.fn_name();
+    match counts.first() {
+        _ if counts.contains(&parameters) => Ok(()),
+        Some(count) => refuse(format!(
+            "{name} calls its closure with {}, this one takes {count}",
+            if parameters == 1 { "one argument".to_owned() } else { format!("{parameters} arguments") }
+        )),
+        None => refuse(format!(
+            "{name} takes a closure or a function of this script; {:?} is none",
+            function.fn_name()
+        )),
+    }
+}
+
+/// A captured `let` is shared: by all requests, on all threads. It is refused. A captured `const`
+/// becomes the closure's own, so that each call gets a copy, whatever the one before did to its.
+fn own_captures(context: &NativeCallContext, mut function: FnPtr) -> Raw<FnPtr> {
+    let parameters = context
+        .iter_namespaces()
+        .flat_map(|module| module.iter_script_fn_info())
+        .find(|(_, _, name, _, _)| *name == function.fn_name())
+        .map(|(_, _, _, _, definition)| definition.params.clone())
+        .unwrap_or_default();
+    let mut variables = Vec::new();
+    for (index, captured) in function.iter_curry_mut().enumerate() {
+        match unshared(captured.clone(), captured.is_read_only()) {
+            Ok(own) => *captured = own,
+            Err(Stateful) => {
+                let name = parameters.get(index).map_or("?", |name| name.as_str());
+                variables.push(format!("`{name}`"));
+            }
+        }
+    }
+    if variables.is_empty() {
+        return Ok(function);
+    }
+    refuse(format!(
+        "the closure uses {}, which is or has a variable outside of it: that would be shared by all \
+         requests (make it a const, or let it be inside the closure)",
+        variables.join(" and ")
+    ))
+}
+
+/// The value has a variable in it that outlives a call.
+#[derive(Debug)]
+pub struct Stateful;
+
+/// A value that shares nothing with others, also not through closures in it.
+pub fn unshared(value: Dynamic, is_constant: bool) -> Result<Dynamic, Stateful> {
+    if value.is_shared() && !is_constant {
+        return Err(Stateful);
+    }
+    // What is in a value is constant only when it says so itself.
+    let own = |value: Dynamic| {
+        let is_constant = value.is_read_only();
+        unshared(value, is_constant)
+    };
+    let value = value.flatten();
+    let value = match value.try_cast_result::<Array>() {
+        Ok(items) => {
+            let items: Array = items.into_iter().map(own).collect::<Result<_, _>>()?;
+            return Ok(items.into());
+        }
+        Err(other) => other,
+    };
+    let value = match value.try_cast_result::<Map>() {
+        Ok(entries) => {
+            let entries = entries.into_iter();
+            let entries: Map = entries
+                .map(|(key, value)| Ok((key, own(value)?)))
+                .collect::<Result<_, Stateful>>()?;
+            return Ok(entries.into());
+        }
+        Err(other) => other,
+    };
+    match value.try_cast_result::<FnPtr>() {
+        Ok(mut function) => {
+            for captured in function.iter_curry_mut() {
+                *captured = own(std::mem::take(captured))?;
+            }
+            Ok(function.into())
+        }
+        Err(other) => Ok(other),
+    }
+}
+
+/// What is needed to run hooks.
+pub struct Runner<'a> {
+    pub engine: &'a Engine,
+    pub limits: &'a ScriptLimits,
+    /// The place of a position in one of the files.
+    pub place: &'a dyn Fn(&str, Position) -> Option<Place>,
+}
+
+impl Runner<'_> {
+    /// Calls a hook under the limits and reads its answer.
+    pub fn call<const N: usize, T>(
+        &self,
+        hook: &Hook,
+        arguments: [Dynamic; N],
+        read: impl FnOnce(Dynamic) -> Result<T, String>,
+    ) -> Result<T, ScriptFailure> {
+        let context = NativeCallContext::new_with_all_fields(
+            self.engine,
+            hook.function.fn_name(),
+            None,
+            &hook.global,
+            hook.position,
+        );
+        let result = guarded(
+            self.limits.operations_max,
+            self.limits.cpu_time_max,
+            || hook.function.call_raw(&context, None, arguments),
+        );
+        match result {
+            Ok(answer) => read(answer.flatten()).map_err(|message| hook.place.failure(&message)),
+            Err(located) => Err(self.failure(hook, &located)),
+        }
+    }
+
+    fn failure(&self, hook: &Hook, located: &Located) -> ScriptFailure {
+        let file = located.file.as_deref().unwrap_or(&hook.place.file);
+        let place = (!located.position.is_none())
+            .then(|| (self.place)(file, located.position))
+            .flatten();
+        // An error that knows no place is one of the hook: it is shown where that was registered.
+        place
+            .unwrap_or_else(|| hook.place.clone())
+            .failure(&located.message)
+    }
+}
+
+/// Runs script code under limits; a panic of the code below it is an error like any other.
+///
+/// A call that went over a limit has failed, also when the script caught that error.
+pub fn guarded(
+    operations_max: u64,
+    cpu_time_max: Duration,
+    call: impl FnOnce() -> Result<Dynamic, Box<EvalAltResult>>,
+) -> Result<Dynamic, Located> {
+    let (result, over) = metered(operations_max, cpu_time_max, || {
+        catch_unwind(AssertUnwindSafe(call))
+    });
+    match (result, over) {
+        (Err(panic), _) => Err(Located {
+            file: None,
+            position: Position::NONE,
+            message: format!(
+                "a function of the gateway panicked, which is its fault and not the script's: {}",
+                panic_message(&*panic)
+            ),
+        }),
+        (Ok(result), Some(over)) => Err(Located {
+            message: over.to_string(),
+            ..result.err().map_or(
+                Located {
+                    file: None,
+                    position: Position::NONE,
+                    message: String::new(),
+                },
+                |error| locate(&error),
+            )
+        }),
+        (Ok(Err(error)), None) => Err(locate(&error)),
+        (Ok(Ok(answer)), None) => Ok(answer),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+/// The constants of a file's top level, as functions see them: `global::NAME`.
+pub type Constants = Shared<Locked<BTreeMap<ImmutableString, Dynamic>>>;
+
+impl Hook {
+    /// Lets the functions that it calls see all constants of its file, also those below it.
+    fn see(&mut self, constants: &Constants) {
+        self.global.constants = Some(constants.clone());
+    }
+}
+
+impl Collected {
+    /// To be called when the top level of a file has run: its hooks see its constants.
+    pub fn see_constants(&mut self, file: &str, constants: &Constants) {
+        let named = self.routes.iter_mut().chain(&mut self.templates);
+        let hooks = named
+            .map(|(_, hook)| hook)
+            .chain(&mut self.ready)
+            .chain(&mut self.idle)
+            .chain(&mut self.on_error);
+        hooks
+            .filter(|hook| &*hook.place.file == file)
+            .for_each(|hook| hook.see(constants));
+    }
+}

@@ -1,0 +1,160 @@
+//! What the running call of a script has used up: operations, and CPU time of its thread.
+//!
+//! Rhai's own `max_operations` counts on a copied counter when a native function calls back into
+//! the script, and its errors can be swallowed by `try … catch` on their way out of one. So the
+//! count is kept here, one a thread, and a call that is once over its limit stays over it.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Operations between two looks at the clock: a look is a system call.
+const OPERATIONS_PER_LOOK: u64 = 256;
+
+thread_local! {
+    static METER: Cell<Meter> = const { Cell::new(Meter::IDLE) };
+}
+
+#[derive(Clone, Copy)]
+struct Meter {
+    operations: u64,
+    operations_max: u64,
+    cpu_time_max: Duration,
+    /// The thread's CPU time at the first look. Taken late, so that a short call costs no system call.
+    begun: Option<Duration>,
+    over: Option<Over>,
+}
+
+/// Which limit was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Operations(u64),
+    CpuTime(Duration),
+}
+
+impl std::fmt::Display for Over {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Over::Operations(max) => write!(
+                f,
+                "the script used up the {max} operations that one call may take (is there an endless loop?)"
+            ),
+            Over::CpuTime(max) => write!(
+                f,
+                "the script used up the {} ms of CPU time that one call may take (is there an endless loop?)",
+                max.as_secs_f64() * 1e3
+            ),
+        }
+    }
+}
+
+impl Meter {
+    const IDLE: Meter = Meter {
+        operations: 0,
+        operations_max: u64::MAX,
+        cpu_time_max: Duration::MAX,
+        begun: None,
+        over: None,
+    };
+
+    fn tick(&mut self) -> Option<Over> {
+        if self.over.is_some() {
+            return self.over;
+        }
+        self.operations += 1;
+        if self.operations > self.operations_max {
+            self.over = Some(Over::Operations(self.operations_max));
+        } else if self.operations.is_multiple_of(OPERATIONS_PER_LOOK) {
+            let now = thread_cpu_time();
+            let begun = *self.begun.get_or_insert(now);
+            if now.saturating_sub(begun) > self.cpu_time_max {
+                self.over = Some(Over::CpuTime(self.cpu_time_max));
+            }
+        }
+        self.over
+    }
+}
+
+/// Counts one operation of the running call. `Some` when it is over a limit, now or before.
+pub fn tick() -> Option<Over> {
+    let mut meter = METER.get();
+    let over = meter.tick();
+    METER.set(meter);
+    over
+}
+
+/// Runs `call` under its limits. `Err` when it went over one, whatever it returned.
+pub fn metered<T>(
+    operations_max: u64,
+    cpu_time_max: Duration,
+    call: impl FnOnce() -> T,
+) -> (T, Option<Over>) {
+    /// Puts the outer call's meter back, also when this one panics.
+    struct Restore(Meter);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            METER.set(self.0);
+        }
+    }
+    let _restore = Restore(METER.replace(Meter {
+        operations_max,
+        cpu_time_max,
+        ..Meter::IDLE
+    }));
+    let result = call();
+    (result, METER.get().over)
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_over_its_operations_stays_over() {
+        let (ticks, over) = metered(10, Duration::MAX, || {
+            (0..20).filter(|_| tick().is_none()).count()
+        });
+        assert_eq!(ticks, 10);
+        assert_eq!(over, Some(Over::Operations(10)));
+        assert_eq!(tick(), None, "the limit ends with its call");
+    }
+
+    #[test]
+    fn cpu_time_is_limited_and_waiting_is_not() {
+        let (_, over) = metered(u64::MAX, Duration::from_millis(5), || {
+            // Time that passes while others run is nobody's CPU time: only the ticks below cost any.
+            std::thread::spawn(|| {
+                let busy = std::time::Instant::now();
+                while busy.elapsed() < Duration::from_millis(30) {}
+            })
+            .join()
+            .unwrap();
+            for _ in 0..(2 * OPERATIONS_PER_LOOK) {
+                tick();
+            }
+        });
+        assert_eq!(over, None);
+        let (_, over) = metered(u64::MAX, Duration::from_millis(5), || {
+            while tick().is_none() {}
+        });
+        assert_eq!(over, Some(Over::CpuTime(Duration::from_millis(5))));
+    }
+
+    #[test]
+    fn a_panic_leaves_no_limit_behind() {
+        let panicked = std::panic::catch_unwind(|| {
+            metered(1, Duration::ZERO, || panic!("on purpose"));
+        });
+        assert!(panicked.is_err());
+        assert!((0..10).all(|_| tick().is_none()));
+    }
+}
