@@ -1,6 +1,8 @@
 //! Wakegate: an HTTP gateway in which Rhai scripts decide and a fixed Rust core acts.
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decision;

@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::admin::written;
 use crate::config::{self, Listen, Secret};
 use crate::spec::WorkloadSpec;
 
@@ -209,7 +208,7 @@ impl Client {
         };
         let answered = tokio::time::timeout(limit, exchange).await;
         let (status, bytes) = answered.map_err(|_| ClientError::TimedOut {
-            address: written(&self.address),
+            address: self.address.to_string(),
             waited: limit,
         })??;
         if !status.is_success() {
@@ -278,14 +277,14 @@ impl Client {
 
     fn unreachable(&self, source: std::io::Error) -> ClientError {
         ClientError::Unreachable {
-            address: written(&self.address),
+            address: self.address.to_string(),
             source,
         }
     }
 
     fn garbled(&self, reason: impl ToString) -> ClientError {
         ClientError::Garbled {
-            address: written(&self.address),
+            address: self.address.to_string(),
             reason: reason.to_string(),
         }
     }

@@ -53,20 +53,12 @@ pub enum StartError {
 
 impl StartError {
     fn of(listen: &Listen, source: io::Error) -> Self {
-        let listen = written(listen);
+        let listen = listen.to_string();
         match source.kind() {
             ErrorKind::AddrInUse => Self::InUse(listen),
             ErrorKind::PermissionDenied => Self::Denied(listen),
             _ => Self::Failed { listen, source },
         }
-    }
-}
-
-/// As it is written in gateway.toml.
-fn written(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => address.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 
@@ -93,7 +85,7 @@ pub async fn start(config: &config::Admin, parts: Parts) -> Result<Running, Star
     let router = routes::router(doors, guard);
     tasks.spawn(listener.serve(router, tasks.clone(), ending.clone()));
     tasks.close();
-    tracing::info!("the admin API listens on {}", written(&address));
+    tracing::info!("the admin API listens on {address}");
     Ok(Running {
         address,
         ending,

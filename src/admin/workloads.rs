@@ -98,7 +98,12 @@ impl Templates for Scripts {
     }
 
     fn names(&self) -> Vec<String> {
-        Vec::new()
+        let summary = self.current.load().summary();
+        summary
+            .templates
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn loaded(&self) -> Option<ScriptsView> {

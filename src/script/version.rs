@@ -165,7 +165,10 @@ impl Version {
             && let Some(create) = &proxy.create
             && !self.templates.contains_key(&create.template)
         {
-            return Err(format!("create: there is no template {:?}", create.template));
+            return Err(format!(
+                "create: there is no template {:?}",
+                create.template
+            ));
         }
         Ok(decision)
     }
@@ -249,6 +252,24 @@ impl Scripts {
         Arc::new(Self {
             current: ArcSwap::from_pointee(version),
         })
+    }
+}
+
+impl ContainerRules for Scripts {
+    fn ready(&self, container: &ContainerFacts) -> Result<Option<ReadyRule>, ScriptFailure> {
+        self.current.load().ready(container)
+    }
+
+    fn idle(&self, container: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure> {
+        self.current.load().idle(container)
+    }
+
+    fn template(
+        &self,
+        name: &str,
+        vars: &Map<String, Value>,
+    ) -> Result<Option<WorkloadSpec>, ScriptFailure> {
+        self.current.load().template(name, vars)
     }
 }
 

@@ -1,0 +1,149 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::script::version::Summary;
+use crate::{app, demo, log};
+
+/// An HTTP gateway that wakes containers on request.
+///
+/// A request comes in, a script says which container it is for, the gateway starts that container
+/// when it sleeps, holds the request until the application answers, forwards it, and stops the
+/// container again when nobody uses it.
+///
+/// Begin with "wakegate demo": it needs nothing but this program (and uses Docker when it is there).
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Every key of gateway.toml can be set by an environment variable: [public] listen is
+WAKEGATE_PUBLIC_LISTEN. DOCKER_HOST names the engine where docker.host does not.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGINT or SIGTERM
+    Serve(ConfigFile),
+    /// Check gateway.toml and the scripts; exit code 1 with everything that is wrong
+    Check(ConfigFile),
+    #[command(flatten)]
+    Sample(demo::Command),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration [default: gateway.toml, or the built-in defaults where there is none]
+    #[arg(long, value_name = "FILE", env = "WAKEGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> anyhow::Result<Config> {
+        let default = Path::new("gateway.toml");
+        let file = match &self.config {
+            Some(file) => Some(file.as_path()),
+            None => default.exists().then_some(default),
+        };
+        Ok(config::from_process(file)?)
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(file) => serve(&file),
+        Command::Check(file) => check(&file),
+        Command::Sample(command) => return demo::run(command),
+    };
+    exit_code(done)
+}
+
+/// One message for people, and 1, when it failed.
+pub fn exit_code(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wakegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime that engine, lifecycle and admin work share; the data plane has its own threads.
+pub fn core_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("core")
+        .enable_all()
+        .build()
+        .context("starting threads")
+}
+
+fn serve(file: &ConfigFile) -> anyhow::Result<()> {
+    let config = file.load()?;
+    log::init(&config.log)?;
+    let runtime = core_runtime()?;
+    let served = runtime.block_on(app::serve(config, demo::process_images()?));
+    // A call to an engine that does not answer must not keep the program from ending.
+    runtime.shutdown_background();
+    served
+}
+
+fn check(file: &ConfigFile) -> anyhow::Result<()> {
+    let config = file.load();
+    let dir = match &config {
+        Ok(config) => config.scripts.dir.clone(),
+        Err(_) => Config::default().scripts.dir,
+    };
+    // Also with a broken configuration the scripts are looked at: all errors at once.
+    let fallback = Config::default();
+    let scripts = app::load_scripts(config.as_ref().unwrap_or(&fallback));
+    let both_wrong = config.is_err() && scripts.is_err();
+    if let Err(error) = &scripts {
+        eprintln!("{error:#}");
+    }
+    if both_wrong {
+        eprintln!();
+    }
+    let config = config?;
+    let Ok(version) = scripts else {
+        anyhow::bail!(
+            "the scripts in {} are not usable (see above)",
+            dir.display()
+        );
+    };
+    println!(
+        "The configuration is good: {} public, {} admin.",
+        config.public.listen, config.admin.listen
+    );
+    println!("The scripts in {} are good:", dir.display());
+    show(&version.summary());
+    Ok(())
+}
+
+fn show(summary: &Summary) {
+    for (pattern, place) in &summary.routes {
+        println!("  route     {pattern}  ({place})");
+    }
+    for (name, place) in &summary.templates {
+        println!("  template  {name}  ({place})");
+    }
+    for (hook, places) in [
+        ("ready", &summary.ready),
+        ("idle", &summary.idle),
+        ("on_error", &summary.on_error),
+    ] {
+        for place in places {
+            println!("  {hook:<9} ({place})");
+        }
+    }
+}
