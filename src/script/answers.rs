@@ -295,10 +295,8 @@ fn register_answers(engine: &mut Engine) {
     );
     engine.register_fn("retry_after", |draft: &mut RedirectDraft, time: Dynamic| {
         let seconds = named_time("retry_after", &time)?.as_secs_f64().ceil() as u64;
-        done(draft.set(|d| {
-            let edit = (header::RETRY_AFTER, Some(HeaderValue::from(seconds)));
-            d.headers.edits.push(edit);
-        }))
+        let edit = (header::RETRY_AFTER, Some(HeaderValue::from(seconds)));
+        edited(draft, |d| &mut d.headers, edit)
     });
 
     engine.register_type_with_name::<ReplyDraft>("response");
