@@ -18,6 +18,12 @@ use crate::script::facts::json_object;
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 const READY_MAX: Duration = Duration::from_secs(60);
 
+/// Header fields that one decision may set or drop.
+const EDITS_MAX: usize = 100;
+
+/// The longest value of a header that a script sets.
+const HEADER_BYTES_MAX: usize = 8 << 10;
+
 /// A decision in the making. Its setters change it and return it, so that both
 /// `proxy("a").port(80)` and `let p = proxy("a"); p.port(80); p` do what they say. The `Arc` is
 /// copied only when somebody else holds it, so that a chain of setters copies nothing.
@@ -145,6 +151,11 @@ pub fn register(engine: &mut Engine) {
     });
 }
 
+/// Gives a closure's result its type.
+fn done<T>(value: T) -> Raw<T> {
+    Ok(value)
+}
+
 fn register_proxy(engine: &mut Engine) {
     engine.register_type_with_name::<ProxyDraft>("proxy decision");
     engine.register_fn("proxy", |name: &str| -> Raw<ProxyDraft> {
@@ -177,11 +188,11 @@ fn register_proxy(engine: &mut Engine) {
     });
     engine.register_fn("timeout", |draft: &mut ProxyDraft, time: Dynamic| {
         let time = positive("timeout", &time)?;
-        Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| d.timeout = Some(time)))
+        done(draft.set(|d| d.timeout = Some(time)))
     });
     engine.register_fn("wait", |draft: &mut ProxyDraft, time: Dynamic| {
         let time = named_time("wait", &time)?;
-        Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| d.wait = Some(time)))
+        done(draft.set(|d| d.wait = Some(time)))
     });
     engine.register_fn("asleep", |draft: &mut ProxyDraft, what: &str| {
         let asleep = match what {
@@ -228,12 +239,31 @@ fn register_edits(
 ) {
     engine.register_fn(set, move |draft: &mut ProxyDraft, name: &str, value: Dynamic| {
         let edit = (header_name(set, name)?, Some(header_value(set, &value)?));
-        Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| edits(d).edits.push(edit)))
+        edited(draft, edits, edit)
     });
     engine.register_fn(drop, move |draft: &mut ProxyDraft, name: &str| {
         let edit = (header_name(drop, name)?, None);
-        Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| edits(d).edits.push(edit)))
+        edited(draft, edits, edit)
     });
+}
+
+fn edited<T: Clone>(
+    draft: &mut Draft<T>,
+    edits: fn(&mut T) -> &mut HeaderEdits,
+    edit: (HeaderName, Option<HeaderValue>),
+) -> Raw<Draft<T>> {
+    let mut full = false;
+    let edited = draft.set(|decision| {
+        let edits = &mut edits(decision).edits;
+        full = edits.len() >= EDITS_MAX;
+        if !full {
+            edits.push(edit);
+        }
+    });
+    if full {
+        return refuse(format!("a decision has more than {EDITS_MAX} header edits"));
+    }
+    Ok(edited)
 }
 
 fn register_answers(engine: &mut Engine) {
@@ -260,15 +290,13 @@ fn register_answers(engine: &mut Engine) {
         "header",
         |draft: &mut RedirectDraft, name: &str, value: Dynamic| {
             let edit = (header_name("header", name)?, Some(header_value("header", &value)?));
-            Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| d.headers.edits.push(edit)))
+            edited(draft, |d| &mut d.headers, edit)
         },
     );
     engine.register_fn("retry_after", |draft: &mut RedirectDraft, time: Dynamic| {
         let seconds = named_time("retry_after", &time)?.as_secs_f64().ceil() as u64;
-        Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| {
-            let edit = (header::RETRY_AFTER, Some(HeaderValue::from(seconds)));
-            d.headers.edits.push(edit);
-        }))
+        let edit = (header::RETRY_AFTER, Some(HeaderValue::from(seconds)));
+        edited(draft, |d| &mut d.headers, edit)
     });
 
     engine.register_type_with_name::<ReplyDraft>("response");
@@ -278,12 +306,12 @@ fn register_answers(engine: &mut Engine) {
         "header",
         |draft: &mut ReplyDraft, name: &str, value: Dynamic| {
             let edit = (header_name("header", name)?, Some(header_value("header", &value)?));
-            Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| d.headers.edits.push(edit)))
+            edited(draft, |d| &mut d.headers, edit)
         },
     );
     engine.register_fn("retry_after", |draft: &mut ReplyDraft, time: Dynamic| {
         let time = named_time("retry_after", &time)?;
-        Ok::<_, Box<rhai::EvalAltResult>>(draft.set(|d| d.retry_after = Some(time)))
+        done(draft.set(|d| d.retry_after = Some(time)))
     });
 }
 
@@ -406,6 +434,9 @@ fn header_name(function: &str, name: &str) -> Raw<HeaderName> {
 fn header_value(function: &str, value: &Dynamic) -> Raw<HeaderValue> {
     let plain = value.is_string() || value.is_int() || value.is_float() || value.is_bool();
     let text = value.to_string();
+    if text.len() > HEADER_BYTES_MAX {
+        return refuse(format!("{function}: the value is longer than {HEADER_BYTES_MAX} bytes"));
+    }
     match HeaderValue::from_str(&text) {
         Ok(parsed) if plain => Ok(parsed),
         _ => refuse(format!("{function}: {text:?} cannot be in a header")),

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use rhai::{AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, Module, Position, Shared, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, Shared, Stmt};
 
 use crate::script::engine::FORBIDDEN;
 use crate::script::error::{ScriptError, Source};
@@ -32,7 +32,6 @@ impl Natives {
         for (name, parameters) in [
             ("Fn", 1..=1),
             ("call", 1..=20),
-            ("curry", 2..=20),
             ("type_of", 1..=1),
             ("is_shared", 1..=1),
             ("is_def_var", 1..=1),
@@ -191,6 +190,9 @@ impl Check<'_> {
         }
         let name = call.name.as_str();
         let given = call.args.len();
+        if captures(call) {
+            return;
+        }
         if self.is_forbidden(name, position) {
             return;
         }
@@ -338,6 +340,14 @@ impl Check<'_> {
         );
         self.errors.entry(place).or_insert(message);
     }
+}
+
+/// Whether it is the parser's own `curry(closure, captured…)`: what a closure that uses the
+/// variables around it is made of.
+fn captures(call: &FnCallExpr) -> bool {
+    call.name == "curry"
+        && matches!(call.args.first(), Some(Expr::DynamicConstant(value, _))
+            if value.read_lock::<FnPtr>().is_some_and(|function| function.is_anonymous()))
 }
 
 fn wrong_number(name: &str, given: usize, arities: &BTreeSet<usize>) -> String {

@@ -30,6 +30,10 @@ impl Dir {
         Self(dir)
     }
 
+    pub fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
     /// With the default limits but for CPU time, which a busy machine and a debug build use up.
     pub fn load(&self) -> Result<Version, Vec<ScriptError>> {
         self.load_with(&ScriptLimits {

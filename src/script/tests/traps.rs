@@ -74,7 +74,7 @@ fn sizes_and_depth_are_limited() {
     for (greedy, expected) in [
         ("let s = \"x\"; loop { s += s; }", "Length of string"),
         ("let a = [1]; loop { a += a; }", "Size of array"),
-        ("let m = #{}; for i in 0..5000 { m[\"k\" + i] = i; }", "Size of object map"),
+        ("let m = #{}; for i in 0..5000 { m.set(\"k\" + i, i); }", "Size of object map"),
         ("let a = []; a.pad(100000000, 1);", "Size of array"),
         ("\"x\".pad(100000000, 'x');", "Length of string"),
         ("blob(100000000);", "Size of"),
@@ -321,5 +321,43 @@ fn a_failed_call_leaves_nothing_behind() {
     for _ in 0..3 {
         assert!(ask(&version, "/bad").is_err());
         assert!(matches!(ask_sent(&version, &Sent::get("/good")), Ok(Some(Decision::Respond(_)))));
+    }
+}
+
+#[test]
+fn a_value_in_a_value_in_a_value_does_not_end_the_process() {
+    for grows in [
+        "let a = []; loop { a = [a]; }",
+        "let a = [1]; loop { a = [a, a]; }",
+        "let m = #{}; loop { m = #{m: m}; }",
+        "let m = #{}; loop { let n = #{}; n.m = m; m = n; }",
+        "let f = || 0; loop { f = [f]; }",
+    ] {
+        let worker = std::thread::Builder::new().stack_size(2 << 20);
+        let script = format!("route(\"/\", |req| {{ {grows} }});");
+        let failed = worker.spawn(move || ask(&load(&script), "/").is_err());
+        assert!(failed.unwrap().join().unwrap(), "{grows}");
+    }
+}
+
+#[test]
+fn closures_cannot_be_made_to_grow_without_limit() {
+    // The size of a closure is not limited, and this doubles it each time.
+    for grows in ["f = f.curry(f);", "f = curry(f, f);"] {
+        let errors = errors(&format!("route(\"/\", |req| {{ let f = |x| x; loop {{ {grows} }} }});"));
+        assert!(errors[0].contains("`curry` does not exist here"), "{errors:?}");
+    }
+    let version = load("route(\"/\", |req| { let n = 2; let f = |x| x * n; respond(200, `${f.call(4)}`) });");
+    assert_eq!(said(&version, &Sent::get("/")), "8");
+}
+
+#[test]
+fn a_decision_cannot_be_made_to_grow_without_limit() {
+    for (grows, expected) in [
+        ("loop { p.set_header(\"a\", \"b\"); }", "more than 100 header edits"),
+        ("let v = \"v\"; v.pad(20000, 'v'); p.set_header(\"a\", v);", "longer than 8192 bytes"),
+    ] {
+        let failed = failure(&format!("route(\"/\", |req| {{ let p = proxy(\"a\"); {grows} p }});"));
+        assert!(failed.contains(expected), "{failed}");
     }
 }
