@@ -198,12 +198,13 @@ pub trait Runtime: Send + Sync + 'static {
 }
 
 /// The address that `host` says without anybody being asked, as the container at `own` means it:
-/// `localhost` and the loopback addresses are the container itself. `None` for other names.
+/// `localhost` and the loopback addresses are the container itself. An IPv6 address may stand in
+/// brackets. `None` for other names.
 pub fn literal_address(host: &str, own: IpAddr) -> Option<IpAddr> {
     if host.eq_ignore_ascii_case("localhost") {
         return Some(own);
     }
-    let address = host.parse().ok()?;
+    let address = host.trim_matches(['[', ']']).parse().ok()?;
     let itself = [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()];
     Some(if itself.contains(&address) {
         own

@@ -225,6 +225,12 @@ impl Runtime for Docker {
 
     async fn remove(&self, id: &InstanceId) -> Result<(), RuntimeError> {
         let path_id = container_segment(id.as_str())?;
+        // What cannot be undone is asked about first: another's container is not there for us.
+        match self.inspect_any(id.as_str()).await {
+            Ok(container) if self.owns(&container) => {}
+            Ok(_) | Err(RuntimeError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
         let options = RemoveContainerOptionsBuilder::default()
             .force(true)
             .v(true)

@@ -183,7 +183,7 @@ impl Runtime for Process {
         if let Some(address) = literal_address(host, own.into()) {
             return Ok(address);
         }
-        match table.by_name(host) {
+        match table.by_host(host) {
             Some(found) => Ok(found.identity.address.into()),
             None => Err(RuntimeError::NotFound(host.to_owned())),
         }

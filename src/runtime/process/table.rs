@@ -84,6 +84,13 @@ impl Table {
         all.find(|workload| workload.identity.spec.name.as_str() == name)
     }
 
+    /// As a host name: in capitals or not, unless two workloads differ in nothing else.
+    pub fn by_host(&self, host: &str) -> Option<&Workload> {
+        let alike = |one: &&Workload| one.identity.spec.name.as_str().eq_ignore_ascii_case(host);
+        self.by_name(host)
+            .or_else(|| self.workloads.values().find(alike))
+    }
+
     pub fn address_is_taken(&self, address: Ipv4Addr) -> bool {
         let mut all = self.workloads.values();
         all.any(|workload| workload.identity.address == address)
