@@ -301,7 +301,8 @@ fn converse<W: Wake, D: Decide>(
         if let Err(error) = ended {
             debug!(peer = %client.peer.address, %error, "a client's connection ended");
         }
-        if !client.upgraded.get() {
+        // A stop does not wait for clients that are slow to hang up.
+        if !client.upgraded.get() && !stopping.is_cancelled() {
             client.socket.linger().await;
         }
     }
