@@ -102,7 +102,10 @@ impl Source {
 #[derive(Debug)]
 pub enum RequestBody {
     Empty,
-    Streamed { source: Rc<Source>, _lease: Rc<Lease> },
+    Streamed {
+        source: Rc<Source>,
+        _lease: Rc<Lease>,
+    },
 }
 
 impl Body for RequestBody {

@@ -59,9 +59,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                 });
             }
             debug!(%workload, attempt, cause, "sending a request again");
-            self.meters
-                .of(workload.as_str(), exchange.route)
-                .retried();
+            self.meters.of(workload.as_str(), exchange.route).retried();
             if let Some(lease) = suspect {
                 // An engine that does not answer must not keep the request beyond its time.
                 let _ = timeout_at(exchange.deadline, self.wake.suspect(lease)).await;
@@ -74,9 +72,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
 
     async fn lease_again(&self, exchange: &mut Exchange<'_>) -> Result<Lease, Problem> {
         let decision = exchange.decision;
-        let ready = self
-            .wake
-            .acquire_ready(&decision.workload, decision.counts);
+        let ready = self.wake.acquire_ready(&decision.workload, decision.counts);
         match (ready, decision.asleep) {
             (Some(lease), _) => Ok(lease),
             (None, Asleep::Refuse) => Err(Problem::RefusedAsleep(decision.workload.clone())),

@@ -99,7 +99,9 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         let (inbound, response) = match Inbound::read(&head, client.peer, trusted_proxies) {
             Ok(inbound) => {
                 let response = self
-                    .answer(&client, &head, &inbound, incoming, on_upgrade, started, &mut told)
+                    .answer(
+                        &client, &head, &inbound, incoming, on_upgrade, started, &mut told,
+                    )
                     .await;
                 (inbound, response)
             }
@@ -203,10 +205,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             return Err(Problem::BodyTooLarge { bytes_max });
         }
         let decision = exchange.decision;
-        if let Some(lease) = self
-            .wake
-            .acquire_ready(&decision.workload, decision.counts)
-        {
+        if let Some(lease) = self.wake.acquire_ready(&decision.workload, decision.counts) {
             exchange.exists = true;
             return self.forward(exchange, lease).await;
         }
@@ -240,9 +239,18 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             Err(refusal) => refusal,
         };
         exchange.exists = !matches!(refusal, Refusal::Unknown(_));
-        match respond::page_reason(&refusal) {
-            Some((reason, after)) => Ok(respond::failed_page(workload, reason, after)),
-            None => Err(Problem::Refused(refusal)),
+        match &refusal {
+            Refusal::Failed {
+                reason,
+                retry_after,
+                ..
+            }
+            | Refusal::EngineUnreachable {
+                reason,
+                retry_after,
+                ..
+            } => Ok(respond::failed_page(workload, reason, *retry_after)),
+            _ => Err(Problem::Refused(refusal)),
         }
     }
 

@@ -278,17 +278,31 @@ mod tests {
     #[test]
     fn trailers_are_asked_for_when_the_client_takes_them() {
         let headers = forwarded(&[("te", "gzip;q=0.5, Trailers")], false);
-        assert_eq!((&headers[TE], &headers[CONNECTION]), (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te")));
+        assert_eq!(
+            (&headers[TE], &headers[CONNECTION]),
+            (
+                &HeaderValue::from_static("trailers"),
+                &HeaderValue::from_static("te")
+            )
+        );
     }
 
     #[test]
     fn an_upgrade_passes_when_connection_says_so_and_is_not_to_cleartext_http2() {
-        let asks = |protocol| {
-            forwarded(&[("connection", "Upgrade"), ("upgrade", protocol)], false)
-        };
+        let asks = |protocol| forwarded(&[("connection", "Upgrade"), ("upgrade", protocol)], false);
         let headers = asks("websocket");
-        assert_eq!((&headers[UPGRADE], &headers[CONNECTION]), (&HeaderValue::from_static("websocket"), &HeaderValue::from_static("upgrade")));
-        for refused in [asks("h2c"), asks("websocket, H2C"), forwarded(&[("upgrade", "websocket")], false)] {
+        assert_eq!(
+            (&headers[UPGRADE], &headers[CONNECTION]),
+            (
+                &HeaderValue::from_static("websocket"),
+                &HeaderValue::from_static("upgrade")
+            )
+        );
+        for refused in [
+            asks("h2c"),
+            asks("websocket, H2C"),
+            forwarded(&[("upgrade", "websocket")], false),
+        ] {
             assert!(!refused.contains_key(UPGRADE) && !refused.contains_key(CONNECTION));
         }
     }
@@ -321,7 +335,10 @@ mod tests {
             ],
             true,
         );
-        assert_eq!(headers[X_FORWARDED_FOR], "1.2.3.4, 5.6.7.8, 10.0.0.1, 9.9.9.9");
+        assert_eq!(
+            headers[X_FORWARDED_FOR],
+            "1.2.3.4, 5.6.7.8, 10.0.0.1, 9.9.9.9"
+        );
         assert_eq!(headers[X_FORWARDED_PROTO], "https");
         assert_eq!(headers[X_FORWARDED_HOST], "www.example");
     }
@@ -335,16 +352,32 @@ mod tests {
 
     #[test]
     fn edits_set_and_drop_fields_but_cannot_touch_the_framing() {
-        let mut headers = map(&[("content-length", "3"), ("x-old", "1"), ("set-cookie", "a"), ("set-cookie", "b")]);
+        let mut headers = map(&[
+            ("content-length", "3"),
+            ("x-old", "1"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+        ]);
         let edits = HeaderEdits {
             edits: vec![
                 (CONTENT_LENGTH, Some(HeaderValue::from_static("9"))),
                 (TRANSFER_ENCODING, Some(HeaderValue::from_static("chunked"))),
                 (HeaderName::from_static("x-old"), None),
-                (HeaderName::from_static("x-new"), Some(HeaderValue::from_static("2"))),
+                (
+                    HeaderName::from_static("x-new"),
+                    Some(HeaderValue::from_static("2")),
+                ),
             ],
         };
         for_client(&mut headers, false, &edits);
-        assert_eq!(headers, map(&[("content-length", "3"), ("set-cookie", "a"), ("set-cookie", "b"), ("x-new", "2")]));
+        assert_eq!(
+            headers,
+            map(&[
+                ("content-length", "3"),
+                ("set-cookie", "a"),
+                ("set-cookie", "b"),
+                ("x-new", "2")
+            ])
+        );
     }
 }

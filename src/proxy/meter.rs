@@ -220,11 +220,13 @@ impl RouteMeter {
     }
 }
 
+type Routes = Vec<(Arc<str>, Rc<RouteMeter>)>;
+
 /// One worker's handles, found without a lock.
 #[derive(Debug)]
 pub struct Meters {
     metrics: Metrics,
-    by_workload: RefCell<HashMap<String, Vec<(Arc<str>, Rc<RouteMeter>)>>>,
+    by_workload: RefCell<HashMap<String, Routes>>,
 }
 
 impl Meters {
@@ -284,7 +286,9 @@ mod tests {
         }
         let text = text(&registry);
         let count = |class: &str, n: u32| {
-            format!(r#"wakegate_requests_total{{workload="w",route="/a/{{x}}",status="{class}"}} {n}"#)
+            format!(
+                r#"wakegate_requests_total{{workload="w",route="/a/{{x}}",status="{class}"}} {n}"#
+            )
         };
         assert!(text.contains(&count("2xx", 2)), "{text}");
         assert!(text.contains(&count("5xx", 1)), "{text}");

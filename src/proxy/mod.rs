@@ -2,8 +2,8 @@
 //!
 //! One thread a worker, each with its own listener, runtime and connections to applications;
 //! nothing in the hot path is shared between them. A request goes down through
-//! [`handler`] (facts, decision, lease) and [`forward`] (attempts on connections from
-//! [`upstream`]); whatever the gateway says itself is made in [`respond`].
+//! `handler` (facts, decision, lease) and `forward` (attempts on connections from
+//! `upstream`); whatever the gateway says itself is made in `respond`.
 
 mod body;
 mod facts;

@@ -118,7 +118,13 @@ mod tests {
         for outside in ["src=", "href=", "url(", "<script", "@import"] {
             assert!(!page.contains(outside), "{outside}");
         }
-        for place in ["{refresh}", "{title}", "{still}", "{heading}", "{paragraphs}"] {
+        for place in [
+            "{refresh}",
+            "{title}",
+            "{still}",
+            "{heading}",
+            "{paragraphs}",
+        ] {
             assert!(!page.contains(place), "{place}");
         }
     }

@@ -49,3 +49,77 @@ impl Drop for Record {
         }
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::proxy::meter::{Meters, Metrics};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `act` gives, and what it logs.
+    pub fn logged<T>(act: impl FnOnce() -> T) -> (T, String) {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let result = tracing::subscriber::with_default(subscriber, act);
+        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
+        (result, text)
+    }
+
+    #[test]
+    fn a_request_is_one_line_with_all_that_is_known_of_it() {
+        let mut registry = crate::metrics::registry();
+        let meters = Meters::new(Metrics::new(&mut registry));
+        let record = |line| Record {
+            started: Instant::now(),
+            held: Duration::from_millis(250),
+            status: StatusCode::CREATED,
+            meter: meters.of("w", &"/r/{x}".into()),
+            line,
+        };
+        let line = Line {
+            method: "PUT".to_owned(),
+            host: "shop.example".to_owned(),
+            path: "/r/1".to_owned(),
+            workload: "w".to_owned(),
+            route: "/r/{x}".to_owned(),
+        };
+        let ((), silent) = logged(|| drop(record(None)));
+        assert_eq!(silent, "");
+        let ((), log) = logged(|| drop(record(Some(Box::new(line)))));
+        assert_eq!(log.lines().count(), 1);
+        for told in [
+            "INFO wakegate::requests:",
+            r#"method="PUT""#,
+            r#"host="shop.example""#,
+            r#"path="/r/1""#,
+            "status=201",
+            r#"workload="w""#,
+            r#"route="/r/{x}""#,
+            "took_ms=",
+            "held_ms=250",
+        ] {
+            assert!(log.contains(told), "{told} is not in {log}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Every answer that the gateway makes itself: errors, the waiting page, and what scripts say.
 
-use std::sync::Arc;
+mod problem;
+
 use std::time::Duration;
 
 use http::header::{
@@ -9,16 +10,17 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use serde_json::json;
-use tracing::{debug, error, warn};
+use tracing::error;
 
-use crate::decision::{ErrorFacts, Redirect, Reply, RequestFacts, ScriptFailure};
-use crate::lifecycle::fleet::Refusal;
+use crate::decision::{Redirect, Reply, RequestFacts};
 use crate::names::WorkloadName;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::headers;
 use crate::proxy::page::{Page, whole_seconds};
 use crate::proxy::ports::OnError;
 use crate::proxy::target;
+
+pub use problem::Problem;
 
 /// Where the id of an error stands in an answer, whoever has written its body.
 pub const ERROR_ID: HeaderName = HeaderName::from_static("wakegate-error");
@@ -33,181 +35,6 @@ const PAGE_POLICY: HeaderValue =
 
 /// How soon a browser on the waiting page asks again.
 const PAGE_REFRESH: Duration = Duration::from_secs(1);
-
-/// Why a request is not forwarded.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Problem {
-    #[error("{0}")]
-    BadRequest(&'static str),
-    #[error("CONNECT is not offered here")]
-    Connect,
-    #[error("the request's body did not arrive in time")]
-    RequestTimeout,
-    #[error("the request's body is larger than the {bytes_max} bytes allowed")]
-    BodyTooLarge { bytes_max: u64 },
-    #[error("no route matches {path}")]
-    NoRoute { path: String },
-    #[error(transparent)]
-    Refused(Refusal),
-    #[error("{0:?} is asleep, and this request does not wake it")]
-    RefusedAsleep(WorkloadName),
-    #[error(
-        "no port is known for {0:?}: set one in its specification, expose one in its image, or name one in the decision"
-    )]
-    NoPort(WorkloadName),
-    #[error("{workload:?} did not answer: {cause}")]
-    UpstreamFailed {
-        workload: WorkloadName,
-        cause: String,
-    },
-    #[error("{workload:?} did not begin to answer within {} s", .after.as_secs_f64())]
-    UpstreamTimeout {
-        workload: WorkloadName,
-        after: Duration,
-    },
-    #[error("a script failed: {0}")]
-    Script(ScriptFailure),
-    /// Nobody is there to be answered.
-    #[error("the client left")]
-    ClientGone,
-}
-
-impl Problem {
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Problem::BadRequest(_) => "bad_request",
-            Problem::Connect => "not_implemented",
-            Problem::RequestTimeout => "request_timeout",
-            Problem::BodyTooLarge { .. } => "body_too_large",
-            Problem::NoRoute { .. } => "no_route",
-            Problem::Refused(refusal) => match refusal {
-                Refusal::Unknown(_) => "unknown_workload",
-                Refusal::QueueFull { .. } => "queue_full",
-                Refusal::TimedOut { .. } => "hold_timeout",
-                Refusal::Failed { .. } => "start_failed",
-                Refusal::EngineUnreachable { .. } => "engine_unreachable",
-                Refusal::Template { .. } => "script_failed",
-            },
-            Problem::RefusedAsleep(_) => "refused_asleep",
-            Problem::NoPort(_) => "no_port",
-            Problem::UpstreamFailed { .. } => "upstream_failed",
-            Problem::UpstreamTimeout { .. } => "upstream_timeout",
-            Problem::Script(_) => "script_failed",
-            Problem::ClientGone => "client_gone",
-        }
-    }
-
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Problem::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Problem::Connect => StatusCode::NOT_IMPLEMENTED,
-            // Nobody reads the status of `ClientGone` but the metrics.
-            Problem::RequestTimeout | Problem::ClientGone => StatusCode::REQUEST_TIMEOUT,
-            Problem::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Problem::NoRoute { .. } => StatusCode::NOT_FOUND,
-            Problem::Refused(refusal) => match refusal {
-                Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-                Refusal::QueueFull { .. }
-                | Refusal::Failed { .. }
-                | Refusal::EngineUnreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-                Refusal::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-                Refusal::Template { .. } => StatusCode::BAD_GATEWAY,
-            },
-            Problem::RefusedAsleep(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Problem::NoPort(_) | Problem::UpstreamFailed { .. } | Problem::Script(_) => {
-                StatusCode::BAD_GATEWAY
-            }
-            Problem::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Problem::Refused(
-                Refusal::QueueFull { retry_after, .. }
-                | Refusal::Failed { retry_after, .. }
-                | Refusal::EngineUnreachable { retry_after, .. },
-            ) => Some(*retry_after),
-            _ => None,
-        }
-    }
-
-    fn workload(&self) -> &str {
-        match self {
-            Problem::Refused(
-                Refusal::Unknown(workload)
-                | Refusal::QueueFull { workload, .. }
-                | Refusal::TimedOut { workload, .. }
-                | Refusal::Failed { workload, .. }
-                | Refusal::EngineUnreachable { workload, .. }
-                | Refusal::Template { workload, .. },
-            )
-            | Problem::RefusedAsleep(workload)
-            | Problem::NoPort(workload)
-            | Problem::UpstreamFailed { workload, .. }
-            | Problem::UpstreamTimeout { workload, .. } => workload.as_str(),
-            _ => "",
-        }
-    }
-
-    /// What the client is told. What only the operator can use, or what shows the inside of the
-    /// machine, stays in the log.
-    fn detail(&self) -> String {
-        match self {
-            Problem::Script(_) => "a script failed on this request".to_owned(),
-            Problem::Refused(Refusal::Template { workload, .. }) => {
-                format!("a script failed to describe {:?}", workload.as_str())
-            }
-            Problem::UpstreamFailed { workload, .. } => {
-                format!("{:?} did not answer", workload.as_str())
-            }
-            told => told.to_string(),
-        }
-    }
-
-    fn is_scripts_fault(&self) -> bool {
-        self.kind() == "script_failed"
-    }
-
-    fn facts(&self) -> ErrorFacts {
-        ErrorFacts {
-            status: self.status().as_u16(),
-            kind: self.kind(),
-            message: self.detail(),
-            workload: self.workload().to_owned(),
-            retry_after_secs: self.retry_after().map(whole_seconds),
-        }
-    }
-
-    /// One line: clients' own faults are of no interest, the rest is.
-    fn log(&self, id: &str, request: &RequestFacts<'_>) {
-        let kind = self.kind();
-        let (method, host, path) = (request.method.as_str(), request.host, request.path);
-        let workload = self.workload();
-        match self {
-            Problem::Script(failure) => {
-                let source_line = failure.source_line.as_deref().unwrap_or("");
-                error!(id, kind, method, host, path, source_line, cause = %self, "a request failed");
-            }
-            Problem::NoPort(_) | Problem::Refused(Refusal::Template { .. }) => {
-                error!(id, kind, method, host, path, workload, cause = %self, "a request failed");
-            }
-            Problem::Refused(Refusal::Unknown(_))
-            | Problem::BadRequest(_)
-            | Problem::Connect
-            | Problem::RequestTimeout
-            | Problem::BodyTooLarge { .. }
-            | Problem::NoRoute { .. }
-            | Problem::RefusedAsleep(_)
-            | Problem::ClientGone => {
-                debug!(id, kind, method, host, path, workload, cause = %self, "a request was refused");
-            }
-            _ => {
-                warn!(id, kind, method, host, path, workload, cause = %self, "a request failed");
-            }
-        }
-    }
-}
 
 /// Answers a request that is not forwarded: in the scripts' words if they have some.
 /// Counts in `script_failed` what scripts did wrong.
@@ -432,26 +259,12 @@ fn sentence(text: &str) -> String {
     sentence
 }
 
-/// The reason and the next try of a refusal that a waiting page can tell.
-pub fn page_reason(refusal: &Refusal) -> Option<(&Arc<str>, Duration)> {
-    match refusal {
-        Refusal::Failed {
-            reason,
-            retry_after,
-            ..
-        }
-        | Refusal::EngineUnreachable {
-            reason,
-            retry_after,
-            ..
-        } => Some((reason, *retry_after)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::decision::ScriptFailure;
 
     fn accept(value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))])
@@ -463,7 +276,12 @@ mod tests {
             "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
         )));
         assert!(prefers_html(&accept("application/json;q=0.5, TEXT/HTML")));
-        for not in ["*/*", "application/json", "text/html;q=0", "text/html;q=0.1, application/json"] {
+        for not in [
+            "*/*",
+            "application/json",
+            "text/html;q=0",
+            "text/html;q=0.1, application/json",
+        ] {
             assert!(!prefers_html(&accept(not)), "{not}");
         }
         assert!(!prefers_html(&HeaderMap::new()));
@@ -483,12 +301,34 @@ mod tests {
     }
 
     #[test]
-    fn where_a_script_failed_is_for_the_log_only() {
-        let problem = Problem::Script(ScriptFailure {
-            message: "scripts/a.rhai:3:7: secret".to_owned(),
-            source_line: Some("let secret = 1;".to_owned()),
+    fn the_log_has_the_answers_id_and_the_place_that_the_answer_hides() {
+        let log = crate::proxy::record::tests::logged(|| {
+            let head = http::Request::get("/x").body(()).unwrap().into_parts().0;
+            let peer = crate::proxy::facts::Peer::new(None, &[]);
+            let inbound = crate::proxy::facts::Inbound {
+                peer,
+                client: peer.address,
+                scheme: "http",
+                host: None,
+            };
+            let failed = Problem::Script(ScriptFailure {
+                message: "scripts/a.rhai:3:7: no such thing".to_owned(),
+                source_line: Some("let secret = 1;".to_owned()),
+            });
+            let scripts = None::<&Arc<crate::script::version::Version>>;
+            let response = problem(&failed, &inbound.facts(&head), scripts, || {});
+            response.headers()[ERROR_ID].to_str().unwrap().to_owned()
         });
-        assert!(!problem.detail().contains("secret"));
-        assert!(problem.to_string().contains("scripts/a.rhai:3:7"));
+        let (id, line) = log;
+        assert_eq!(id.len(), 16);
+        for told in [
+            &*id,
+            "ERROR",
+            "script_failed",
+            "scripts/a.rhai:3:7",
+            "let secret = 1;",
+        ] {
+            assert!(line.contains(told), "{told} is not in {line}");
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Socket {
     /// the answer: a client that is told 413 or 431 while it still sends would not see it
     /// (RFC 9112 §9.6).
     pub async fn linger(&self) {
-        const TIME_MAX: Duration = Duration::from_secs(1);
+        const TIME_MAX: Duration = Duration::from_secs(5);
         const BYTES_MAX: usize = 1 << 20;
         let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Write);
         let read_away = async {

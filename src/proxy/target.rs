@@ -24,7 +24,9 @@ pub fn forwarded(asked: &Uri, decision: &ProxyDecision) -> Result<PathAndQuery, 
         reason,
     };
     if path.contains(['?', '#']) {
-        return Err(refuse("it has a '?' or '#'; the query stays as it is".to_owned()));
+        return Err(refuse(
+            "it has a '?' or '#'; the query stays as it is".to_owned(),
+        ));
     }
     let mut target = String::with_capacity(path.len() + asked.query().map_or(0, str::len) + 2);
     if !path.starts_with('/') {

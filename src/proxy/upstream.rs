@@ -35,7 +35,10 @@ pub enum ConnectError {
         source: io::Error,
     },
     #[error("cannot connect to {address} within {} s", .after.as_secs_f64())]
-    TimedOut { address: SocketAddr, after: Duration },
+    TimedOut {
+        address: SocketAddr,
+        after: Duration,
+    },
     #[error("cannot speak HTTP with {address}: {source}")]
     Handshake {
         address: SocketAddr,
@@ -225,12 +228,6 @@ impl Pools {
             since: Instant::now(),
             connection,
         });
-    }
-
-    #[cfg(test)]
-    pub fn idle_connections(&self) -> usize {
-        let by_run = self.by_run.borrow();
-        by_run.values().map(|run| run.idle.len()).sum()
     }
 }
 

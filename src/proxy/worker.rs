@@ -66,7 +66,12 @@ impl Proxy {
         scripts: Arc<Scripts>,
         metrics: &Metrics,
     ) -> Result<Running, StartError> {
-        Self::start_with(config, fleet, move || Decider::new(scripts.clone()), metrics)
+        Self::start_with(
+            config,
+            fleet,
+            move || Decider::new(scripts.clone()),
+            metrics,
+        )
     }
 
     /// The same with any source of leases and decisions. `decider` is called once a worker.
@@ -153,7 +158,10 @@ impl Running {
         };
         let in_time = timeout(limit, all_ended).await.is_ok();
         if !in_time {
-            info!("requests still ran after {} s and were dropped", limit.as_secs_f64());
+            info!(
+                "requests still ran after {} s and were dropped",
+                limit.as_secs_f64()
+            );
             self.abandoned.cancel();
             for end in &mut ends {
                 // An error is one that ended before.
@@ -269,7 +277,8 @@ fn converse<W: Wake, D: Decide>(
     let service = {
         let client = client.clone();
         service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let span = debug_span!("request", method = %request.method(), path = request.uri().path());
+            let span =
+                debug_span!("request", method = %request.method(), path = request.uri().path());
             let handled = worker.clone().handle(client.clone(), request);
             async move { Ok::<_, Infallible>(handled.await) }.instrument(span)
         })
@@ -292,7 +301,8 @@ fn converse<W: Wake, D: Decide>(
         if let Err(error) = ended {
             debug!(peer = %client.peer.address, %error, "a client's connection ended");
         }
-        if !client.upgraded.get() {
+        // A stop does not wait for clients that are slow to hang up.
+        if !client.upgraded.get() && !stopping.is_cancelled() {
             client.socket.linger().await;
         }
     }

@@ -1,1 +1,9 @@
+//! The data plane against sockets: a client and an application played by hand, byte by byte.
 
+mod bodies;
+mod errors;
+mod forwarding;
+mod rig;
+mod serving;
+mod upgrades;
+mod waking;

@@ -1,0 +1,461 @@
+//! A running data plane between a client and applications that the test plays itself.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::decision::{
+    CreateFrom, Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure,
+};
+use crate::lifecycle::fleet::{Ask, Refusal};
+use crate::lifecycle::gate::{Endpoint, Gate, Lease};
+use crate::names::WorkloadName;
+use crate::proxy::{Bound, Decide, Metrics, OnError, Proxy, Running, Wake};
+use crate::script::version::Decided;
+
+/// No wait of a test is longer; none depends on how long it is.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(LIMIT, what).await.expect("it does not happen")
+}
+
+pub fn name(name: &str) -> WorkloadName {
+    WorkloadName::new(name).unwrap()
+}
+
+type Act = dyn FnMut(&World, WorkloadName) + Send;
+
+/// The workloads as the test wants them to be.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+struct Inner {
+    gates: Mutex<HashMap<WorkloadName, Arc<Gate>>>,
+    refusals: Mutex<HashMap<WorkloadName, Refusal>>,
+    changed: watch::Sender<()>,
+    waiting: watch::Sender<usize>,
+    nudges: AtomicUsize,
+    suspects: watch::Sender<usize>,
+    serials: AtomicU64,
+    clock: Clock,
+    /// What `suspect` does to the world.
+    on_suspect: Mutex<Box<Act>>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self(Arc::new(Inner {
+            gates: Mutex::default(),
+            refusals: Mutex::default(),
+            changed: watch::Sender::new(()),
+            waiting: watch::Sender::new(0),
+            nudges: AtomicUsize::new(0),
+            suspects: watch::Sender::new(0),
+            serials: AtomicU64::new(1),
+            clock: Clock::new(),
+            on_suspect: Mutex::new(Box::new(|_, _| {})),
+        }))
+    }
+
+    /// `workload` is ready at `address`.
+    pub fn wake(&self, workload: &str, address: SocketAddr) -> Arc<Gate> {
+        self.open(workload, address.ip(), Some(address.port()))
+    }
+
+    pub fn open(&self, workload: &str, address: IpAddr, port: Option<u16>) -> Arc<Gate> {
+        let endpoint = Endpoint {
+            workload: name(workload),
+            address,
+            port,
+            serial: self.0.serials.fetch_add(1, Ordering::Relaxed),
+        };
+        let gate = Gate::open(endpoint, self.0.clock, Arc::new(Notify::new()));
+        self.0.gates.lock().insert(name(workload), gate.clone());
+        self.0.changed.send_replace(());
+        gate
+    }
+
+    /// Waiting for `workload` ends so.
+    pub fn refuse(&self, workload: &str, refusal: Refusal) {
+        self.0.refusals.lock().insert(name(workload), refusal);
+        self.0.changed.send_replace(());
+    }
+
+    pub fn on_suspect(&self, act: impl FnMut(&World, WorkloadName) + Send + 'static) {
+        *self.0.on_suspect.lock() = Box::new(act);
+    }
+
+    pub fn nudges(&self) -> usize {
+        self.0.nudges.load(Ordering::Relaxed)
+    }
+
+    pub fn suspects(&self) -> usize {
+        *self.0.suspects.borrow()
+    }
+
+    /// Returns when exactly so many requests wait.
+    pub async fn waiters(&self, count: usize) {
+        let mut waiting = self.0.waiting.subscribe();
+        soon(waiting.wait_for(|waiting| *waiting == count))
+            .await
+            .unwrap();
+    }
+
+    fn refusal(&self, workload: &WorkloadName) -> Option<Refusal> {
+        self.0.refusals.lock().get(workload).cloned()
+    }
+}
+
+/// Counts a waiter as long as it lives.
+struct Waiter<'a>(&'a World);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
+impl Wake for World {
+    async fn acquire(&self, ask: Ask<'_>) -> Result<Lease, Refusal> {
+        let mut changed = self.0.changed.subscribe();
+        if let Some(refusal) = self.refusal(ask.workload) {
+            return Err(refusal);
+        }
+        self.0.waiting.send_modify(|waiting| *waiting += 1);
+        let _waiter = Waiter(self);
+        let awake = async {
+            loop {
+                if let Some(refusal) = self.refusal(ask.workload) {
+                    return Err(refusal);
+                }
+                if let Some(lease) = self.acquire_ready(ask.workload, ask.counts) {
+                    return Ok(lease);
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        timeout(ask.wait, awake).await.unwrap_or_else(|_| {
+            Err(Refusal::TimedOut {
+                workload: ask.workload.clone(),
+                waited: ask.wait,
+            })
+        })
+    }
+
+    fn acquire_ready(&self, workload: &WorkloadName, counts: bool) -> Option<Lease> {
+        self.0.gates.lock().get(workload)?.lease(counts)
+    }
+
+    fn nudge(&self, workload: &WorkloadName, _: Option<&CreateFrom>) -> Result<(), Refusal> {
+        self.0.nudges.fetch_add(1, Ordering::Relaxed);
+        self.refusal(workload).map_or(Ok(()), Err)
+    }
+
+    async fn suspect(&self, lease: Lease) {
+        let workload = lease.endpoint().workload.clone();
+        drop(lease);
+        (self.0.on_suspect.lock())(self, workload);
+        self.0.suspects.send_modify(|suspects| *suspects += 1);
+    }
+}
+
+type Rule = dyn Fn(&RequestFacts<'_>) -> Result<Option<Decision>, ScriptFailure> + Send + Sync;
+type Words = dyn Fn(&ErrorFacts) -> Result<Option<Reply>, ScriptFailure> + Send + Sync;
+
+/// Scripts as closures.
+#[derive(Clone)]
+pub struct Rules {
+    rule: Arc<Rule>,
+    words: Arc<Words>,
+}
+
+impl Decide for Rules {
+    type Version = Rules;
+
+    fn version(&mut self) -> Rules {
+        self.clone()
+    }
+
+    fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure> {
+        let decision = (self.rule)(request)?;
+        Ok(decision.map(|decision| Decided {
+            decision: Arc::new(decision),
+            route: "/the/{route}".into(),
+        }))
+    }
+}
+
+impl OnError for Rules {
+    fn on_error(
+        &self,
+        _: &RequestFacts<'_>,
+        error: &ErrorFacts,
+    ) -> Result<Option<Reply>, ScriptFailure> {
+        (self.words)(error)
+    }
+}
+
+/// What to run; `Setup::default()` sends everything to the workload `app`.
+pub struct Setup {
+    pub config: Config,
+    rules: Rules,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut config = Config::default();
+        config.public.listen = Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into());
+        config.public.workers = 1;
+        config.hold.time = LIMIT;
+        Self {
+            config,
+            rules: Rules {
+                rule: Arc::new(|_| Ok(Some(Decision::Proxy(ProxyDecision::to(name("app")))))),
+                words: Arc::new(|_| Ok(None)),
+            },
+        }
+    }
+}
+
+impl Setup {
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    pub fn rule(
+        mut self,
+        rule: impl Fn(&RequestFacts<'_>) -> Result<Option<Decision>, ScriptFailure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.rules.rule = Arc::new(rule);
+        self
+    }
+
+    /// Everything to `app`, with the decision changed.
+    pub fn proxy(self, change: impl Fn(&mut ProxyDecision) + Send + Sync + 'static) -> Self {
+        self.rule(move |_| {
+            let mut decision = ProxyDecision::to(name("app"));
+            change(&mut decision);
+            Ok(Some(Decision::Proxy(decision)))
+        })
+    }
+
+    pub fn on_error(
+        mut self,
+        words: impl Fn(&ErrorFacts) -> Result<Option<Reply>, ScriptFailure> + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.words = Arc::new(words);
+        self
+    }
+
+    pub fn start(self) -> Rig {
+        let world = World::new();
+        let mut registry = crate::metrics::registry();
+        let metrics = Metrics::new(&mut registry);
+        let rules = self.rules;
+        let config = Arc::new(self.config);
+        let running =
+            Proxy::start_with(config, world.clone(), move || rules.clone(), &metrics).unwrap();
+        Rig {
+            world,
+            running,
+            registry,
+        }
+    }
+}
+
+/// The data plane while it runs.
+pub struct Rig {
+    pub world: World,
+    pub running: Running,
+    registry: Registry,
+}
+
+impl Rig {
+    pub fn address(&self) -> SocketAddr {
+        match self.running.address() {
+            Bound::Tcp(address) => *address,
+            Bound::Unix(path) => panic!("{path:?} is no TCP address"),
+        }
+    }
+
+    pub async fn client(&self) -> Wire {
+        Wire::connect(self.address()).await
+    }
+
+    /// An application that is ready as `app`.
+    pub async fn app(&self) -> (App, Arc<Gate>) {
+        let app = App::listen().await;
+        let gate = self.world.wake("app", app.address);
+        (app, gate)
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// Returns when the metrics have this line.
+    pub async fn metric(&self, line: &str) {
+        let line = format!("{line}\n");
+        soon(async {
+            while !self.metrics().contains(&line) {
+                // It is noted by another thread right after what the test has seen.
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// An application: what connects to it is played by the test.
+pub struct App {
+    listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl App {
+    pub async fn listen() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    pub async fn accept(&self) -> Wire {
+        Wire::new(soon(self.listener.accept()).await.unwrap().0)
+    }
+
+    /// Whether nobody has connected.
+    pub fn is_unused(&self) -> bool {
+        use futures_util::FutureExt;
+        self.listener.accept().now_or_never().is_none()
+    }
+}
+
+/// An address on which nothing listens.
+pub async fn dead_address() -> SocketAddr {
+    App::listen().await.address
+}
+
+/// One end of a connection, read and written by hand.
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
+    pub buffer: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::new(soon(TcpStream::connect(address)).await.unwrap())
+    }
+
+    /// Ends it with a reset, not with a clean end.
+    pub fn reset(self) {
+        let stream = self.stream.into_std().unwrap();
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub async fn say(&mut self, text: impl AsRef<[u8]>) {
+        soon(self.stream.write_all(text.as_ref())).await.unwrap();
+    }
+
+    async fn read_some(&mut self) -> std::io::Result<usize> {
+        soon(self.stream.read_buf(&mut self.buffer)).await
+    }
+
+    /// The next bytes up to and with `end`.
+    pub async fn until(&mut self, end: &str) -> String {
+        loop {
+            let found = self
+                .buffer
+                .windows(end.len())
+                .position(|window| window == end.as_bytes());
+            if let Some(at) = found {
+                let text = self.buffer.drain(..at + end.len()).collect();
+                return String::from_utf8(text).unwrap();
+            }
+            let got = self.read_some().await.unwrap();
+            let had = String::from_utf8_lossy(&self.buffer);
+            assert!(got > 0, "the connection ended after {had:?}");
+        }
+    }
+
+    /// The next message's head.
+    pub async fn head(&mut self) -> String {
+        self.until("\r\n\r\n").await
+    }
+
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.read_some().await.unwrap() > 0, "the connection ended");
+        }
+        self.buffer.drain(..count).collect()
+    }
+
+    pub async fn text(&mut self, count: usize) -> String {
+        String::from_utf8(self.bytes(count).await).unwrap()
+    }
+
+    /// Head and body of a message with Content-Length.
+    pub async fn message(&mut self) -> (String, String) {
+        let head = self.head().await;
+        let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+        let body = self.text(length).await;
+        (head, body)
+    }
+
+    /// All up to the end of the connection, however it ends.
+    pub async fn rest(&mut self) -> String {
+        while self.read_some().await.is_ok_and(|got| got > 0) {}
+        String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
+    }
+
+    /// Returns when the other end has closed and nothing more came.
+    pub async fn ended(&mut self) {
+        assert_eq!(self.rest().await, "");
+    }
+}
+
+/// A field's value in a head; names are compared without case.
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    fields(head, name).into_iter().next()
+}
+
+pub fn fields<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+    head.lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+        .collect()
+}
+
+pub fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
