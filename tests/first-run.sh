@@ -58,8 +58,8 @@ say "the engine has what the demonstration told"
 docker image inspect minionapp:latest >/dev/null || fail "there is no image minionapp:latest"
 docker network inspect "$NETWORK" >/dev/null || fail "there is no network $NETWORK"
 for name in "${WORKLOADS[@]}"; do
-    docker ps --all --filter label=wakegate.enable=true --format '{{.Names}}' | grep -qx "$name" ||
-        fail "there is no container $name with the label wakegate.enable=true"
+    docker ps --all --filter label=wakegate.demo=true --format '{{.Names}}' | grep -qx "$name" ||
+        fail "there is no container $name with the label wakegate.demo=true"
     [ "$(docker inspect --format "{{(index .NetworkSettings.Networks \"$NETWORK\").NetworkID}}" "$name")" != "" ] ||
         fail "$name is not in the network $NETWORK"
 done
