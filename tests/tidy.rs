@@ -67,8 +67,16 @@ const LONG_FILES: &[(&str, &str)] = &[
         "the transitions of one machine are checked by reading them side by side",
     ),
     (
+        "src/lifecycle/machine/lives.rs",
+        "a simulated engine and the invariants that are held against it",
+    ),
+    (
         "src/lifecycle/workload.rs",
         "one worker carries out everything that its machine can ask for",
+    ),
+    (
+        "src/script/tests/language.rs",
+        "independent examples of what scripts can say, one test each",
     ),
 ];
 
