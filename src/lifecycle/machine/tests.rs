@@ -69,6 +69,9 @@ const PHASES: [&str; 15] = [
     "removing",
 ];
 
+/// An event that depends on what the machine has come to.
+type NextEvent = Box<dyn FnOnce(&mut Machine) -> Event>;
+
 fn in_phase(phase: &str, now: Moment) -> (Machine, Option<Lease>) {
     let mut machine = machine(1);
     let mut lease = None;
@@ -83,7 +86,7 @@ fn in_phase(phase: &str, now: Moment) -> (Machine, Option<Lease>) {
         },
     };
     let stopped = || seen(InstanceState::Stopped { exit_code: None });
-    let mut steps: Vec<Box<dyn FnOnce(&mut Machine) -> Event>> = Vec::new();
+    let mut steps: Vec<NextEvent> = Vec::new();
     let wanted = |_: &mut Machine| Event::Wanted { by_operator: false };
     match phase {
         "absent" => {}
