@@ -74,10 +74,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "src/lifecycle/workload.rs",
         "one worker carries out everything that its machine can ask for",
     ),
-    (
-        "src/script/tests/language.rs",
-        "independent examples of what scripts can say, one test each",
-    ),
 ];
 
 /// Where an answer's error status may be chosen.
