@@ -81,7 +81,7 @@ struct Round {
     requests_a_second: f64,
     median_us: f64,
     p99_us: f64,
-    /// Of the proxy's threads.
+    /// Of the proxy's worker; about nothing in a direct round.
     cpu_us: f64,
 }
 
@@ -113,6 +113,12 @@ fn main() {
                 proxied.push(pair.1);
             }
         }
+        // What is counted there is not the proxy's, and the proxied rounds would have it too.
+        let idle = median(direct.iter().map(|round| round.cpu_us));
+        assert!(
+            idle < 1.0,
+            "the worker's CPU time is not only its own: {idle} µs"
+        );
         show(connections, "direct", &direct);
         show(connections, "proxied", &proxied);
         let ratio = |of: fn(&Round) -> f64| {
@@ -271,7 +277,7 @@ fn is_whole(answer: &[u8]) -> bool {
     head.is_some_and(|head| answer.len() >= head + 4 + BODY_BYTES)
 }
 
-/// The CPU time that the proxy's threads have used; in steps of 10 ms, as the kernel tells it.
+/// The CPU time that the proxy's one worker has used; in steps of 10 ms, as the kernel tells it.
 fn proxy_cpu() -> Duration {
     const TICKS_A_SECOND: u64 = 100;
     let mut ticks = 0;
@@ -284,7 +290,9 @@ fn proxy_cpu() -> Duration {
         let Some((name, rest)) = stat.split_once(") ") else {
             continue;
         };
-        if name.contains("(proxy-") {
+        // The whole name: this program is called proxy-<hash>, and threads without a name of their
+        // own (the client's, the application's) are called what the program is called.
+        if name.ends_with(" (proxy-0") {
             let fields = rest.split(' ').skip(11).take(2);
             ticks += fields.flat_map(str::parse::<u64>).sum::<u64>();
         }
