@@ -45,7 +45,7 @@ impl Wake for Awake {
         Ok(())
     }
 
-    async fn suspect(&self, _: Lease) {}
+    async fn suspect(&self, _: Lease, _: u16) {}
 }
 
 /// A decision that costs nothing, so that only the proxy is measured.

@@ -510,7 +510,7 @@ async fn one_that_does_not_answer_is_looked_at_and_started_anew_when_it_is_gone(
     bench.fake.stop_outside("a");
     bench.fake.set_reachable(true);
     assert_eq!(bench.phase(), "ready");
-    bench.fleet.suspect(lease).await;
+    bench.fleet.suspect(lease, 80).await;
     assert_ne!(bench.phase(), "ready");
     bench.until_engine(true).await;
     drop(bench.lease().await);
@@ -522,10 +522,21 @@ async fn one_that_runs_and_does_not_answer_is_proved_again() {
     let bench = Bench::new();
     let lease = bench.lease().await;
     let first = lease.endpoint().serial;
-    bench.fleet.suspect(lease).await;
+    bench.fleet.suspect(lease, 80).await;
     assert_eq!(bench.phase(), "starting");
     assert_ne!(bench.lease().await.endpoint().serial, first);
     assert_eq!(bench.fake.starts("a"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_port_of_one_route_closes_the_way_for_nobody() {
+    let bench = Bench::new();
+    bench.fake.behave("a", |a| a.ports = Some(vec![80]));
+    let lease = bench.lease().await;
+    let first = lease.endpoint().serial;
+    bench.fleet.suspect(lease, 81).await;
+    assert_eq!(bench.phase(), "ready");
+    assert_eq!(bench.lease().await.endpoint().serial, first);
 }
 
 #[tokio::test(start_paused = true)]
@@ -533,7 +544,7 @@ async fn a_suspected_one_that_ends_while_it_is_proved_is_started_for_those_who_w
     let bench = Bench::new();
     let lease = bench.lease().await;
     *bench.rules.ready.lock() = Ok(ReadyRule::Wait(5 * SECOND));
-    bench.fleet.suspect(lease).await;
+    bench.fleet.suspect(lease, 80).await;
     let waiting = bench.spawn_ask(60 * SECOND);
     tokio::time::sleep(SECOND).await;
     bench.fake.exit("a", 0);

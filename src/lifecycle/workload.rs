@@ -1,5 +1,7 @@
 //! One workload: its machine behind a lock, those who wait for it, and what carries its effects out.
 
+mod carry;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,16 +13,14 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::clock::Moment;
 use crate::decision::IdleRule;
-use crate::lifecycle::core::{Core, Place, StartLabels, port_of};
+use crate::lifecycle::core::{Core, Place, StartLabels};
 use crate::lifecycle::fleet::{Refusal, View};
 use crate::lifecycle::gate::{Gate, Lease};
 use crate::lifecycle::machine::{
-    Effect, Event, Failure, FailureKind, Generation, How, Launch, Machine, Observation, Phase, Run,
-    Step, Then, Why,
+    Effect, Event, FailureKind, Machine, Observation, Phase, Then, Why,
 };
-use crate::lifecycle::probe::Probe;
 use crate::names::WorkloadName;
-use crate::runtime::{Instance, InstanceId, InstanceState, RuntimeError};
+use crate::runtime::{Instance, InstanceId};
 
 pub(super) struct Workload {
     name: WorkloadName,
@@ -440,173 +440,6 @@ impl Workload {
         if due {
             drop(self.order(Event::Tick));
         }
-    }
-
-    async fn carry_out(self: Arc<Self>, effect: Effect) {
-        let runtime = &self.core.runtime;
-        let event = match effect {
-            Effect::Create(generation, spec) => {
-                let created = runtime.create(&spec).await.map_err(Failure::from);
-                if created.is_ok() {
-                    self.inner.lock().about = About {
-                        image: spec.image,
-                        labels: spec.labels,
-                    };
-                }
-                Event::Created(generation, created)
-            }
-            Effect::Launch(generation, id, how) => {
-                let Some(launched) = self.launch(generation, &id, how).await else {
-                    return;
-                };
-                Event::Launched(generation, launched)
-            }
-            Effect::Prove(generation, id, launch, deadline) => {
-                return self.prove(generation, id, launch, deadline).await;
-            }
-            Effect::Stop(generation, id, grace) => Event::StopDone(
-                generation,
-                runtime.stop(&id, grace).await.map_err(Failure::from),
-            ),
-            Effect::Pause(generation, id) => {
-                Event::PauseDone(generation, runtime.pause(&id).await.map_err(Failure::from))
-            }
-            Effect::Remove(generation, id) => {
-                Event::RemoveDone(generation, runtime.remove(&id).await.map_err(Failure::from))
-            }
-            Effect::Look(id) => return self.look(&id).await,
-            // Answered under the lock.
-            Effect::Refuse(_) => return,
-        };
-        drop(self.order(event));
-    }
-
-    /// Asks the engine for the container and tells the machine. Silent when the engine is away:
-    /// everything is listed again when it is back.
-    pub async fn look(self: &Arc<Self>, id: &InstanceId) {
-        let asked = self.core.clock.now();
-        match self.core.runtime.inspect(id).await {
-            Ok(instance) => drop(self.observe(asked, &instance)),
-            Err(RuntimeError::NotFound(_)) => drop(self.order(Event::Missing {
-                asked,
-                id: id.clone(),
-            })),
-            Err(_) => {}
-        }
-    }
-
-    /// `None`: the order was overtaken before its turn came.
-    async fn launch(
-        &self,
-        generation: Generation,
-        id: &InstanceId,
-        how: How,
-    ) -> Option<Result<Launch, Failure>> {
-        if how != How::Adopt {
-            let _turn = self.core.starts.acquire().await;
-            if self.inner.lock().machine.generation() != generation {
-                return None;
-            }
-            let limit = self.core.lifecycle.start_timeout;
-            let call = async {
-                match how {
-                    How::Unpause => self.core.runtime.unpause(id).await,
-                    _ => self.core.runtime.start(id).await,
-                }
-            };
-            let failure = match tokio::time::timeout(limit, call).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Failure::from(error)),
-                Err(_) => Some(Failure::new(
-                    FailureKind::NotReady,
-                    format!(
-                        "the engine did not start it within {}",
-                        humantime::format_duration(limit)
-                    ),
-                )),
-            };
-            if let Some(failure) = failure {
-                return Some(Err(failure));
-            }
-        }
-        Some(self.examine(id).await)
-    }
-
-    /// What was started, and what the scripts say of it.
-    async fn examine(&self, id: &InstanceId) -> Result<Launch, Failure> {
-        let instance = self.core.runtime.inspect(id).await.map_err(Failure::from)?;
-        self.inner.lock().learn(&instance);
-        let started_at = match instance.state {
-            InstanceState::Running { started_at } => started_at,
-            InstanceState::Paused { .. } => {
-                return Err(Failure::new(FailureKind::IsPaused, "it is paused"));
-            }
-            InstanceState::Stopped {
-                exit_code: Some(code),
-            } => {
-                let message = format!("it exited with code {code} as soon as it was started");
-                return Err(Failure::new(FailureKind::NotRunning, message));
-            }
-            state => {
-                let message = format!("it does not run after its start: {state:?}");
-                return Err(Failure::new(FailureKind::NotRunning, message));
-            }
-        };
-        let Some(address) = instance.address else {
-            let message = "it has no address that the gateway could reach: is it on a network?";
-            return Err(Failure::new(FailureKind::Other, message));
-        };
-        let ready = self
-            .core
-            .ready_rule(&instance)
-            .map_err(|message| Failure::new(FailureKind::Other, message))?;
-        Ok(Launch {
-            run: Run {
-                started_at,
-                address,
-            },
-            port: port_of(&instance),
-            ready,
-            idle: self.core.idle_rule(&instance),
-            health: instance.health,
-        })
-    }
-
-    async fn prove(
-        self: Arc<Self>,
-        generation: Generation,
-        id: InstanceId,
-        launch: Launch,
-        deadline: Moment,
-    ) {
-        let Some(mut probe) = Probe::new(&launch) else {
-            return;
-        };
-        let deadline = self.core.clock.instant(deadline);
-        loop {
-            let attempt = self.core.prober.attempt(&mut probe, &id, &launch);
-            match tokio::time::timeout_at(deadline, attempt).await {
-                Ok(Ok(())) => return drop(self.order(Event::Proved(generation))),
-                Ok(Err(why)) => drop(self.order(Event::Missed(generation, why))),
-                Err(_) => return,
-            }
-            tokio::time::sleep(probe.next_pause()).await;
-            if !self.still_proving(generation) {
-                return;
-            }
-        }
-    }
-
-    fn still_proving(&self, generation: Generation) -> bool {
-        let inner = self.inner.lock();
-        let proving = matches!(
-            inner.machine.phase(),
-            Phase::Starting {
-                step: Step::Proving { .. },
-                ..
-            }
-        );
-        proving && !inner.retired && inner.machine.generation() == generation
     }
 }
 

@@ -61,8 +61,13 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             debug!(%workload, attempt, cause, "sending a request again");
             self.meters.of(workload.as_str(), exchange.route).retried();
             if let Some(lease) = suspect {
+                let port = exchange
+                    .decision
+                    .port
+                    .or(lease.endpoint().port)
+                    .unwrap_or(0);
                 // An engine that does not answer must not keep the request beyond its time.
-                let _ = timeout_at(exchange.deadline, self.wake.suspect(lease)).await;
+                let _ = timeout_at(exchange.deadline, self.wake.suspect(lease, port)).await;
             }
             sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
             lease = self.lease_again(exchange).await?;

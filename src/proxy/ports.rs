@@ -21,7 +21,7 @@ pub trait Wake: 'static {
     fn nudge(&self, workload: &WorkloadName, create: Option<&CreateFrom>) -> Result<(), Refusal>;
 
     /// See [`Fleet::suspect`].
-    fn suspect(&self, lease: Lease) -> impl Future<Output = ()>;
+    fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()>;
 }
 
 impl Wake for Arc<Fleet> {
@@ -37,8 +37,8 @@ impl Wake for Arc<Fleet> {
         Fleet::nudge(self, workload, create)
     }
 
-    fn suspect(&self, lease: Lease) -> impl Future<Output = ()> {
-        Fleet::suspect(self, lease)
+    fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()> {
+        Fleet::suspect(self, lease, port)
     }
 }
 

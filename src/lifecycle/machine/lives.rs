@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::lifecycle::gate::Lease;
 use crate::runtime::EngineEventKind as Kind;
+use crate::runtime::{EngineTime, InstanceState};
+use crate::spec::WorkloadSpec;
 
 const SECOND: Duration = Duration::from_secs(1);
 

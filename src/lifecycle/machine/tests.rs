@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::lifecycle::gate::Lease;
 use crate::runtime::EngineEventKind as Kind;
+use crate::runtime::{EngineTime, InstanceState};
+use crate::spec::WorkloadSpec;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -70,9 +72,9 @@ const PHASES: [&str; 15] = [
 ];
 
 /// An event that depends on what the machine has come to.
-type NextEvent = Box<dyn FnOnce(&mut Machine) -> Event>;
+type NextEvent<'a> = Box<dyn FnOnce(&mut Machine) -> Event + 'a>;
 
-fn in_phase(phase: &str, now: Moment) -> (Machine, Option<Lease>) {
+fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
     let mut machine = machine(1);
     let mut lease = None;
     let spec = || Box::new(WorkloadSpec::new(WorkloadName::new("a").unwrap(), "image"));
@@ -86,7 +88,7 @@ fn in_phase(phase: &str, now: Moment) -> (Machine, Option<Lease>) {
         },
     };
     let stopped = || seen(InstanceState::Stopped { exit_code: None });
-    let mut steps: Vec<NextEvent> = Vec::new();
+    let mut steps: Vec<NextEvent<'_>> = Vec::new();
     let wanted = |_: &mut Machine| Event::Wanted { by_operator: false };
     match phase {
         "absent" => {}

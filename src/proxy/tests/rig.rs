@@ -163,7 +163,7 @@ impl Wake for World {
         self.refusal(workload).map_or(Ok(()), Err)
     }
 
-    async fn suspect(&self, lease: Lease) {
+    async fn suspect(&self, lease: Lease, _port: u16) {
         let workload = lease.endpoint().workload.clone();
         drop(lease);
         (self.0.on_suspect.lock())(self, workload);

@@ -1,0 +1,130 @@
+//! What may be asked of the fleet, and what it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::decision::CreateFrom;
+use crate::lifecycle::machine::{Failure, FailureKind};
+use crate::names::WorkloadName;
+use crate::spec::SpecRefusal;
+
+/// A request's wish for a lease.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    pub workload: &'a WorkloadName,
+    /// Whether the lease's end counts as activity.
+    pub counts: bool,
+    /// How long to wait for the workload to wake.
+    pub wait: Duration,
+    /// How to make the workload when it does not exist.
+    pub create: Option<&'a CreateFrom>,
+}
+
+/// Why there is no lease.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no workload {0:?}")]
+    Unknown(WorkloadName),
+    /// As many requests as allowed wait already.
+    #[error("too many requests wait for {workload:?} to wake")]
+    QueueFull {
+        workload: WorkloadName,
+        retry_after: Duration,
+    },
+    /// The wait is over; the wake goes on.
+    #[error("{workload:?} did not become ready within {} s; it goes on starting", waited.as_secs_f64())]
+    TimedOut {
+        workload: WorkloadName,
+        waited: Duration,
+    },
+    /// It could not be started, or not be made.
+    #[error("{workload:?} cannot be used: {reason}")]
+    Failed {
+        workload: WorkloadName,
+        reason: Arc<str>,
+        retry_after: Duration,
+    },
+    #[error("{workload:?} cannot be woken: {reason}")]
+    EngineUnreachable {
+        workload: WorkloadName,
+        reason: Arc<str>,
+        retry_after: Duration,
+    },
+    /// Its template cannot be filled: a script's fault.
+    #[error("the template for {workload:?} failed: {reason}")]
+    Template {
+        workload: WorkloadName,
+        reason: Arc<str>,
+    },
+}
+
+/// What can go wrong when a workload is made, started or removed on an operator's word.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("the specification asks for what is not allowed here")]
+    NotAllowed(Vec<SpecRefusal>),
+    #[error("there is no workload {0:?}")]
+    Unknown(String),
+    #[error("the name {0:?} is taken")]
+    NameTaken(String),
+    #[error("there is no image {0:?} on the engine")]
+    ImageMissing(String),
+    #[error("there is no network {0:?} on the engine")]
+    NetworkMissing(String),
+    #[error("the engine refused: {0}")]
+    Refused(String),
+    #[error("the engine does not answer: {0}")]
+    EngineUnreachable(String),
+    #[error("{0}")]
+    Failed(String),
+    #[error("not done within {} s; it goes on", .0.as_secs_f64())]
+    TimedOut(Duration),
+}
+
+/// A workload as the admin API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct View {
+    /// The engine's identifier; empty while there is no container.
+    pub id: String,
+    pub name: WorkloadName,
+    /// `absent`, `creating`, `stopped`, `starting`, `ready`, `draining`, `stopping`, `pausing`,
+    /// `paused`, `failed`, `removing`.
+    pub phase: &'static str,
+    /// Why it is in this phase, where there is something to say.
+    pub reason: Option<String>,
+    /// `address:port` while it is ready.
+    pub address: Option<String>,
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    /// Requests and streams that use it now.
+    pub leases: u64,
+    /// Requests that wait for it to wake.
+    pub waiting: usize,
+    /// Seconds without a lease; `None` while it is used or not ready.
+    pub idle_seconds: Option<f64>,
+    /// After how many of them it is put to sleep; `None` while it is not ready, or never.
+    pub idle_stop_seconds: Option<f64>,
+    /// Seconds in this phase.
+    pub phase_seconds: f64,
+}
+
+impl From<Failure> for OrderError {
+    fn from(failure: Failure) -> Self {
+        let message = failure.message.to_string();
+        match failure.kind {
+            FailureKind::EngineUnreachable => OrderError::EngineUnreachable(message),
+            FailureKind::NameTaken(name) => OrderError::NameTaken(name),
+            FailureKind::ImageMissing(image) => OrderError::ImageMissing(image),
+            FailureKind::NetworkMissing(network) => OrderError::NetworkMissing(network),
+            FailureKind::Refused => OrderError::Refused(message),
+            FailureKind::NotFound
+            | FailureKind::NotRunning
+            | FailureKind::IsPaused
+            | FailureKind::NotReady
+            | FailureKind::Other => OrderError::Failed(message),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The phases of a workload's life, and why an order could not be carried out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::Moment;
+use crate::decision::{IdleRule, ReadyRule};
+use crate::lifecycle::gate::Gate;
+use crate::lifecycle::machine::How;
+use crate::runtime::{EngineTime, Health, RuntimeError};
+
+/// Where a workload stands.
+#[derive(Debug)]
+pub enum Phase {
+    /// There is no container.
+    Absent,
+    Creating {
+        start: bool,
+    },
+    Stopped,
+    Starting {
+        how: How,
+        step: Step,
+    },
+    Ready {
+        gate: Arc<Gate>,
+        run: Run,
+        idle: IdleRule,
+        /// When to look whether it is idle.
+        look_at: Moment,
+    },
+    /// Closed to new requests; the old ones end.
+    Draining {
+        gate: Arc<Gate>,
+        deadline: Moment,
+    },
+    Stopping {
+        then: Then,
+        by: StoppedBy,
+    },
+    Pausing {
+        then: Then,
+    },
+    Paused,
+    Failed {
+        until: Moment,
+        failure: Failure,
+    },
+    Removing,
+}
+
+#[derive(Debug)]
+pub enum Step {
+    /// The engine was told to, or its turn has not come.
+    Launching,
+    /// It runs; whether it can be used is being found out.
+    Proving {
+        launch: Launch,
+        deadline: Moment,
+        /// Why the last probe failed.
+        missed: Option<Arc<str>>,
+    },
+}
+
+/// What comes after a stop or a pause.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    Rest,
+    Start,
+    Fail { until: Moment, failure: Failure },
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoppedBy {
+    /// The stop call is out.
+    Us,
+    /// The stop call failed; it is made again then.
+    UsAgainAt(Moment),
+    /// Somebody else; at the latest then the engine is asked how it went.
+    Outside { look_at: Moment },
+}
+
+/// One run of a container: from a start to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub started_at: EngineTime,
+    pub address: IpAddr,
+}
+
+/// A container that was seen running, with what the scripts say of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    pub run: Run,
+    pub port: Option<u16>,
+    pub ready: ReadyRule,
+    pub idle: IdleRule,
+    pub health: Option<Health>,
+}
+
+/// Why an order could not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailureKind {
+    EngineUnreachable,
+    NotFound,
+    /// It had ended again before it could be looked at.
+    NotRunning,
+    /// Somebody had paused it.
+    IsPaused,
+    NotReady,
+    NameTaken(String),
+    ImageMissing(String),
+    NetworkMissing(String),
+    Refused,
+    Other,
+}
+
+impl Phase {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Absent => "absent",
+            Phase::Creating { .. } => "creating",
+            Phase::Stopped => "stopped",
+            Phase::Starting { .. } => "starting",
+            Phase::Ready { .. } => "ready",
+            Phase::Draining { .. } => "draining",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Pausing { .. } => "pausing",
+            Phase::Paused => "paused",
+            Phase::Failed { .. } => "failed",
+            Phase::Removing => "removing",
+        }
+    }
+
+    /// What there is to say of it, for people.
+    pub fn reason(&self) -> Option<Arc<str>> {
+        match self {
+            Phase::Starting {
+                step: Step::Proving { missed, .. },
+                ..
+            } => missed.clone(),
+            Phase::Stopping {
+                then: Then::Fail { failure, .. },
+                ..
+            }
+            | Phase::Failed { failure, .. } => Some(failure.message.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Failure {
+    pub fn new(kind: FailureKind, message: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        let message = error.to_string();
+        let kind = match error {
+            RuntimeError::Unreachable(_) => FailureKind::EngineUnreachable,
+            RuntimeError::NotFound(_) => FailureKind::NotFound,
+            RuntimeError::NameTaken(name) => FailureKind::NameTaken(name),
+            RuntimeError::ImageMissing(image) => FailureKind::ImageMissing(image),
+            RuntimeError::NetworkMissing(network) => FailureKind::NetworkMissing(network),
+            RuntimeError::Refused(_) => FailureKind::Refused,
+            RuntimeError::Failed(_) => FailureKind::Other,
+        };
+        Self::new(kind, message)
+    }
+}
