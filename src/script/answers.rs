@@ -1,22 +1,16 @@
 //! What handlers answer: the decisions and rules that a script builds, checked as they are built.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue, InvalidHeaderName};
-use http::{StatusCode, Uri};
-use rhai::{Dynamic, Engine, FLOAT, INT, Map};
+use rhai::{Dynamic, Engine, INT, Map};
 
-use crate::decision::{
-    Asleep, CreateFrom, Decision, HeaderEdits, IdleRule, ProxyDecision, ReadyRule, Redirect, Reply,
-};
+use crate::decision::{Asleep, CreateFrom, Decision, HeaderEdits, ProxyDecision, Redirect, Reply};
 use crate::names::WorkloadName;
-use crate::script::duration::{self, duration};
 use crate::script::engine::{Raw, refuse};
 use crate::script::facts::json_object;
-
-const PROBE_EVERY: Duration = Duration::from_millis(250);
-const READY_MAX: Duration = Duration::from_secs(60);
+use crate::script::rules::{named_time, positive};
 
 /// Header fields that one decision may set or drop.
 const EDITS_MAX: usize = 100;
@@ -73,25 +67,7 @@ pub fn reply(answer: Dynamic) -> Result<Option<Reply>, String> {
         .map(|draft| draft.map(|draft| Arc::unwrap_or_clone(draft.0)))
 }
 
-/// What `ready` returned.
-pub fn ready_rule(answer: Dynamic) -> Result<Option<ReadyRule>, String> {
-    optional(
-        answer,
-        "ready",
-        "wait(…), probe(…), tcp(…), health(…)",
-    )
-}
-
-/// What `idle` returned.
-pub fn idle_rule(answer: Dynamic) -> Result<Option<IdleRule>, String> {
-    optional(
-        answer,
-        "idle",
-        "stop_after(…), pause_after(…), never()",
-    )
-}
-
-fn optional<T: Clone + Send + Sync + 'static>(
+pub fn optional<T: Clone + Send + Sync + 'static>(
     answer: Dynamic,
     hook: &str,
     expected: &str,
@@ -141,14 +117,6 @@ pub fn shown(value: &Dynamic) -> String {
 pub fn register(engine: &mut Engine) {
     register_proxy(engine);
     register_answers(engine);
-    register_rules(engine);
-    engine.register_fn("duration", |text: Dynamic| -> Raw<FLOAT> {
-        Ok(time(&text)?.as_secs_f64())
-    });
-    engine.register_fn("duration", |text: Dynamic, default: Dynamic| -> Raw<FLOAT> {
-        let missing = text.is_unit() || text.as_immutable_string_ref().is_ok_and(|t| t.trim().is_empty());
-        Ok(time(if missing { &default } else { &text })?.as_secs_f64())
-    });
 }
 
 /// Gives a closure's result its type.
@@ -165,18 +133,20 @@ fn register_proxy(engine: &mut Engine) {
         }
     });
     engine.register_fn("is_name", |name: &str| WorkloadName::new(name).is_ok());
-    engine.register_fn("port", |draft: &mut ProxyDraft, port: INT| {
-        match u16::try_from(port) {
+    engine.register_fn(
+        "port",
+        |draft: &mut ProxyDraft, port: INT| match u16::try_from(port) {
             Ok(port) if port > 0 => Ok(draft.set(|d| d.port = Some(port))),
             _ => refuse(format!("port: {port} is not a port (1 to 65535)")),
-        }
-    });
-    engine.register_fn("strip", |draft: &mut ProxyDraft, segments: INT| {
-        match usize::try_from(segments) {
+        },
+    );
+    engine.register_fn(
+        "strip",
+        |draft: &mut ProxyDraft, segments: INT| match usize::try_from(segments) {
             Ok(segments) => Ok(draft.set(|d| d.strip = segments)),
             Err(_) => refuse(format!("strip: {segments} is not a number of segments")),
-        }
-    });
+        },
+    );
     engine.register_fn("path", |draft: &mut ProxyDraft, path: &str| {
         if is_path(path) {
             Ok(draft.set(|d| d.path = Some(path.to_owned())))
@@ -214,7 +184,8 @@ fn register_proxy(engine: &mut Engine) {
     engine.register_fn(
         "create",
         |draft: &mut ProxyDraft, template: &str, vars: Map| -> Raw<ProxyDraft> {
-            let vars = json_object(&vars).or_else(|message| refuse(format!("create: {message}")))?;
+            let vars =
+                json_object(&vars).or_else(|message| refuse(format!("create: {message}")))?;
             Ok(draft.set(|d| {
                 d.create = Some(CreateFrom {
                     template: template.to_owned(),
@@ -223,12 +194,18 @@ fn register_proxy(engine: &mut Engine) {
             }))
         },
     );
-    register_edits(engine, "set_request_header", "drop_request_header", |d: &mut ProxyDecision| {
-        &mut d.request_headers
-    });
-    register_edits(engine, "set_header", "drop_header", |d: &mut ProxyDecision| {
-        &mut d.response_headers
-    });
+    register_edits(
+        engine,
+        "set_request_header",
+        "drop_request_header",
+        |d: &mut ProxyDecision| &mut d.request_headers,
+    );
+    register_edits(
+        engine,
+        "set_header",
+        "drop_header",
+        |d: &mut ProxyDecision| &mut d.response_headers,
+    );
 }
 
 fn register_edits(
@@ -237,10 +214,13 @@ fn register_edits(
     drop: &'static str,
     edits: fn(&mut ProxyDecision) -> &mut HeaderEdits,
 ) {
-    engine.register_fn(set, move |draft: &mut ProxyDraft, name: &str, value: Dynamic| {
-        let edit = (header_name(set, name)?, Some(header_value(set, &value)?));
-        edited(draft, edits, edit)
-    });
+    engine.register_fn(
+        set,
+        move |draft: &mut ProxyDraft, name: &str, value: Dynamic| {
+            let edit = (header_name(set, name)?, Some(header_value(set, &value)?));
+            edited(draft, edits, edit)
+        },
+    );
     engine.register_fn(drop, move |draft: &mut ProxyDraft, name: &str| {
         let edit = (header_name(drop, name)?, None);
         edited(draft, edits, edit)
@@ -268,28 +248,36 @@ fn edited<T: Clone>(
 
 fn register_answers(engine: &mut Engine) {
     engine.register_type_with_name::<RedirectDraft>("redirect");
-    engine.register_fn("redirect", |status: INT, location: &str| -> Raw<RedirectDraft> {
-        let status = match status {
-            301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(status as u16).unwrap_or_default(),
-            _ => {
-                return refuse(format!(
-                    "redirect: {status} is no redirect (301, 302, 303, 307 or 308)"
-                ));
+    engine.register_fn(
+        "redirect",
+        |status: INT, location: &str| -> Raw<RedirectDraft> {
+            let status = match status {
+                301 | 302 | 303 | 307 | 308 => {
+                    StatusCode::from_u16(status as u16).unwrap_or_default()
+                }
+                _ => {
+                    return refuse(format!(
+                        "redirect: {status} is no redirect (301, 302, 303, 307 or 308)"
+                    ));
+                }
+            };
+            if location.is_empty() {
+                return refuse("redirect: the location is empty");
             }
-        };
-        if location.is_empty() {
-            return refuse("redirect: the location is empty");
-        }
-        Ok(Draft::new(Redirect {
-            status,
-            location: header_value("redirect", &location.into())?,
-            headers: HeaderEdits::default(),
-        }))
-    });
+            Ok(Draft::new(Redirect {
+                status,
+                location: header_value("redirect", &location.into())?,
+                headers: HeaderEdits::default(),
+            }))
+        },
+    );
     engine.register_fn(
         "header",
         |draft: &mut RedirectDraft, name: &str, value: Dynamic| {
-            let edit = (header_name("header", name)?, Some(header_value("header", &value)?));
+            let edit = (
+                header_name("header", name)?,
+                Some(header_value("header", &value)?),
+            );
             edited(draft, |d| &mut d.headers, edit)
         },
     );
@@ -305,7 +293,10 @@ fn register_answers(engine: &mut Engine) {
     engine.register_fn(
         "header",
         |draft: &mut ReplyDraft, name: &str, value: Dynamic| {
-            let edit = (header_name("header", name)?, Some(header_value("header", &value)?));
+            let edit = (
+                header_name("header", name)?,
+                Some(header_value("header", &value)?),
+            );
             edited(draft, |d| &mut d.headers, edit)
         },
     );
@@ -332,80 +323,11 @@ fn respond(status: INT, body: &str) -> Raw<ReplyDraft> {
     }))
 }
 
-fn register_rules(engine: &mut Engine) {
-    engine.register_type_with_name::<ReadyRule>("ready rule");
-    engine.register_fn("wait", |after: Dynamic| -> Raw<ReadyRule> {
-        Ok(ReadyRule::Wait(named_time("wait", &after)?))
-    });
-    engine.register_fn("probe", |target: &str| {
-        probe(target, PROBE_EVERY, READY_MAX)
-    });
-    engine.register_fn("probe", |target: &str, every: Dynamic| {
-        probe(target, positive("probe", &every)?, READY_MAX)
-    });
-    engine.register_fn("probe", |target: &str, every: Dynamic, max: Dynamic| {
-        probe(target, positive("probe", &every)?, positive("probe", &max)?)
-    });
-    engine.register_fn("tcp", || ReadyRule::Tcp { max: READY_MAX });
-    engine.register_fn("tcp", |max: Dynamic| -> Raw<ReadyRule> {
-        let max = positive("tcp", &max)?;
-        Ok(ReadyRule::Tcp { max })
-    });
-    engine.register_fn("health", || ReadyRule::Health { max: READY_MAX });
-    engine.register_fn("health", |max: Dynamic| -> Raw<ReadyRule> {
-        let max = positive("health", &max)?;
-        Ok(ReadyRule::Health { max })
-    });
-
-    engine.register_type_with_name::<IdleRule>("idle rule");
-    engine.register_fn("never", || IdleRule::Never);
-    engine.register_fn("stop_after", |time: Dynamic| -> Raw<IdleRule> {
-        Ok(IdleRule::StopAfter(positive("stop_after", &time)?))
-    });
-    engine.register_fn("pause_after", |time: Dynamic| -> Raw<IdleRule> {
-        Ok(IdleRule::PauseAfter(positive("pause_after", &time)?))
-    });
-}
-
-fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
-    let is_url = target.starts_with("http://")
-        && target
-            .parse::<Uri>()
-            .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    let bare = target.split('?').next().unwrap_or(target);
-    if !is_url && !is_path(bare) {
-        return refuse(format!(
-            "probe: {target:?} is neither \"http://host[:port]/path\" nor a path"
-        ));
-    }
-    Ok(ReadyRule::Probe {
-        target: target.to_owned(),
-        every,
-        max,
-    })
-}
-
 /// Whether it can stand in a request line as a path: `/`, then what a URI's path may have.
-fn is_path(path: &str) -> bool {
+pub fn is_path(path: &str) -> bool {
     path.starts_with('/')
         && !path.contains(['?', '#'])
         && path.parse::<http::uri::PathAndQuery>().is_ok()
-}
-
-fn time(value: &Dynamic) -> Raw<Duration> {
-    duration(value).or_else(refuse)
-}
-
-fn named_time(function: &str, value: &Dynamic) -> Raw<Duration> {
-    duration::duration(value).or_else(|message| refuse(format!("{function}: {message}")))
-}
-
-fn positive(function: &str, value: &Dynamic) -> Raw<Duration> {
-    let time = named_time(function, value)?;
-    if time.is_zero() {
-        return refuse(format!("{function}: the time must be longer than zero"));
-    }
-    Ok(time)
 }
 
 fn header_name(function: &str, name: &str) -> Raw<HeaderName> {
@@ -435,7 +357,9 @@ fn header_value(function: &str, value: &Dynamic) -> Raw<HeaderValue> {
     let plain = value.is_string() || value.is_int() || value.is_float() || value.is_bool();
     let text = value.to_string();
     if text.len() > HEADER_BYTES_MAX {
-        return refuse(format!("{function}: the value is longer than {HEADER_BYTES_MAX} bytes"));
+        return refuse(format!(
+            "{function}: the value is longer than {HEADER_BYTES_MAX} bytes"
+        ));
     }
     match HeaderValue::from_str(&text) {
         Ok(parsed) if plain => Ok(parsed),
