@@ -1,22 +1,16 @@
 //! What handlers answer: the decisions and rules that a script builds, checked as they are built.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue, InvalidHeaderName};
-use http::{StatusCode, Uri};
-use rhai::{Dynamic, Engine, FLOAT, INT, Map};
+use rhai::{Dynamic, Engine, INT, Map};
 
-use crate::decision::{
-    Asleep, CreateFrom, Decision, HeaderEdits, IdleRule, ProxyDecision, ReadyRule, Redirect, Reply,
-};
+use crate::decision::{Asleep, CreateFrom, Decision, HeaderEdits, ProxyDecision, Redirect, Reply};
 use crate::names::WorkloadName;
-use crate::script::duration::{self, duration};
 use crate::script::engine::{Raw, refuse};
 use crate::script::facts::json_object;
-
-const PROBE_EVERY: Duration = Duration::from_millis(250);
-const READY_MAX: Duration = Duration::from_secs(60);
+use crate::script::rules::{named_time, positive};
 
 /// Header fields that one decision may set or drop.
 const EDITS_MAX: usize = 100;
@@ -73,6 +67,7 @@ pub fn reply(answer: Dynamic) -> Result<Option<Reply>, String> {
         .map(|draft| draft.map(|draft| Arc::unwrap_or_clone(draft.0)))
 }
 
+<<<<<<< HEAD
 /// What `ready` returned.
 pub fn ready_rule(answer: Dynamic) -> Result<Option<ReadyRule>, String> {
     optional(answer, "ready", "wait(…), probe(…), tcp(…), health(…)")
@@ -84,6 +79,9 @@ pub fn idle_rule(answer: Dynamic) -> Result<Option<IdleRule>, String> {
 }
 
 fn optional<T: Clone + Send + Sync + 'static>(
+=======
+pub fn optional<T: Clone + Send + Sync + 'static>(
+>>>>>>> refs/heads/scripts
     answer: Dynamic,
     hook: &str,
     expected: &str,
@@ -133,6 +131,7 @@ pub fn shown(value: &Dynamic) -> String {
 pub fn register(engine: &mut Engine) {
     register_proxy(engine);
     register_answers(engine);
+<<<<<<< HEAD
     register_rules(engine);
     engine.register_fn("duration", |text: Dynamic| -> Raw<FLOAT> {
         Ok(time(&text)?.as_secs_f64())
@@ -147,6 +146,8 @@ pub fn register(engine: &mut Engine) {
             Ok(time(if missing { &default } else { &text })?.as_secs_f64())
         },
     );
+=======
+>>>>>>> refs/heads/scripts
 }
 
 /// Gives a closure's result its type.
@@ -353,80 +354,11 @@ fn respond(status: INT, body: &str) -> Raw<ReplyDraft> {
     }))
 }
 
-fn register_rules(engine: &mut Engine) {
-    engine.register_type_with_name::<ReadyRule>("ready rule");
-    engine.register_fn("wait", |after: Dynamic| -> Raw<ReadyRule> {
-        Ok(ReadyRule::Wait(named_time("wait", &after)?))
-    });
-    engine.register_fn("probe", |target: &str| {
-        probe(target, PROBE_EVERY, READY_MAX)
-    });
-    engine.register_fn("probe", |target: &str, every: Dynamic| {
-        probe(target, positive("probe", &every)?, READY_MAX)
-    });
-    engine.register_fn("probe", |target: &str, every: Dynamic, max: Dynamic| {
-        probe(target, positive("probe", &every)?, positive("probe", &max)?)
-    });
-    engine.register_fn("tcp", || ReadyRule::Tcp { max: READY_MAX });
-    engine.register_fn("tcp", |max: Dynamic| -> Raw<ReadyRule> {
-        let max = positive("tcp", &max)?;
-        Ok(ReadyRule::Tcp { max })
-    });
-    engine.register_fn("health", || ReadyRule::Health { max: READY_MAX });
-    engine.register_fn("health", |max: Dynamic| -> Raw<ReadyRule> {
-        let max = positive("health", &max)?;
-        Ok(ReadyRule::Health { max })
-    });
-
-    engine.register_type_with_name::<IdleRule>("idle rule");
-    engine.register_fn("never", || IdleRule::Never);
-    engine.register_fn("stop_after", |time: Dynamic| -> Raw<IdleRule> {
-        Ok(IdleRule::StopAfter(positive("stop_after", &time)?))
-    });
-    engine.register_fn("pause_after", |time: Dynamic| -> Raw<IdleRule> {
-        Ok(IdleRule::PauseAfter(positive("pause_after", &time)?))
-    });
-}
-
-fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
-    let is_url = target.starts_with("http://")
-        && target
-            .parse::<Uri>()
-            .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    let bare = target.split('?').next().unwrap_or(target);
-    if !is_url && !is_path(bare) {
-        return refuse(format!(
-            "probe: {target:?} is neither \"http://host[:port]/path\" nor a path"
-        ));
-    }
-    Ok(ReadyRule::Probe {
-        target: target.to_owned(),
-        every,
-        max,
-    })
-}
-
 /// Whether it can stand in a request line as a path: `/`, then what a URI's path may have.
-fn is_path(path: &str) -> bool {
+pub fn is_path(path: &str) -> bool {
     path.starts_with('/')
         && !path.contains(['?', '#'])
         && path.parse::<http::uri::PathAndQuery>().is_ok()
-}
-
-fn time(value: &Dynamic) -> Raw<Duration> {
-    duration(value).or_else(refuse)
-}
-
-fn named_time(function: &str, value: &Dynamic) -> Raw<Duration> {
-    duration::duration(value).or_else(|message| refuse(format!("{function}: {message}")))
-}
-
-fn positive(function: &str, value: &Dynamic) -> Raw<Duration> {
-    let time = named_time(function, value)?;
-    if time.is_zero() {
-        return refuse(format!("{function}: the time must be longer than zero"));
-    }
-    Ok(time)
 }
 
 fn header_name(function: &str, name: &str) -> Raw<HeaderName> {

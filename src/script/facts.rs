@@ -27,7 +27,8 @@ pub fn register(engine: &mut Engine) {
             .map(|port| INT::from(*port).into())
             .collect()
     });
-    let texts: [(&str, &str, fn(&ContainerFacts) -> &BTreeMap<String, String>); 2] = [
+    type Texts = fn(&ContainerFacts) -> &BTreeMap<String, String>;
+    let texts: [(&str, &str, Texts); 2] = [
         ("label", "labels", |facts| &facts.labels),
         ("env", "envs", |facts| &facts.envs),
     ];

@@ -14,7 +14,7 @@ use crate::script::check::{self, Import, Natives};
 use crate::script::engine::{engine, refuse};
 use crate::script::error::{ScriptError, Source};
 use crate::script::hooks::{self, Collected, Collector, Stateful, guarded, unshared};
-use crate::script::{answers, facts, request};
+use crate::script::{answers, facts, request, rules};
 
 /// The longest script file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -39,6 +39,7 @@ pub fn load(dir: &Path, limits: &ScriptLimits) -> Result<Loaded, Vec<ScriptError
     let mut engine = engine(limits);
     request::register(&mut engine);
     answers::register(&mut engine);
+    rules::register(&mut engine);
     facts::register(&mut engine);
     hooks::register(&mut engine, &collector);
     let modules = Modules::default();

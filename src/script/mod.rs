@@ -12,6 +12,7 @@ pub mod memo;
 mod meter;
 mod request;
 mod routes;
+mod rules;
 pub mod version;
 
 #[cfg(test)]

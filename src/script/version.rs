@@ -25,6 +25,7 @@ use crate::script::load::load;
 use crate::script::memo::Memo;
 use crate::script::request::{Field, Reading, Request};
 use crate::script::routes::{Captures, RouteTable};
+use crate::script::rules;
 use crate::spec::WorkloadSpec;
 
 /// One state of the scripts directory, ready to be asked. Immutable: a change of the scripts makes
@@ -216,7 +217,7 @@ impl ContainerRules for Version {
         let container = Container(Arc::new(container.clone()));
         self.first(&self.ready, |runner, hook| {
             let argument = Dynamic::from(container.clone());
-            runner.call(hook, [argument], answers::ready_rule)
+            runner.call(hook, [argument], rules::ready_rule)
         })
     }
 
@@ -224,7 +225,7 @@ impl ContainerRules for Version {
         let container = Container(Arc::new(container.clone()));
         self.first(&self.idle, |runner, hook| {
             let argument = Dynamic::from(container.clone());
-            runner.call(hook, [argument], answers::idle_rule)
+            runner.call(hook, [argument], rules::idle_rule)
         })
     }
 

@@ -1,6 +1,8 @@
 //! Tests of scripts as their authors meet them: a directory of files, requests, answers.
 
-mod language;
+mod decisions;
+mod files;
+mod hooks;
 mod memo;
 mod traps;
 
@@ -13,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tempfile::TempDir;
 
 use crate::config::ScriptLimits;
-use crate::decision::{Decision, RequestFacts};
+use crate::decision::{Decision, ProxyDecision, RequestFacts};
 use crate::script::version::{ScriptError, Version};
 
 /// A scripts directory that is removed with it.
@@ -142,4 +144,15 @@ pub fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect()
+<<<<<<< HEAD
+=======
+}
+
+/// The decision, which must be to forward.
+pub fn proxied(decision: Result<Option<Decision>, String>) -> ProxyDecision {
+    match decision {
+        Ok(Some(Decision::Proxy(proxy))) => proxy,
+        other => panic!("{other:?}"),
+    }
+>>>>>>> refs/heads/scripts
 }

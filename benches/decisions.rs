@@ -1,0 +1,136 @@
+//! Decisions a second, remembered and made anew, and the time that loading scripts takes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use http::{HeaderMap, HeaderValue, Method};
+use wakegate::config::ScriptLimits;
+use wakegate::decision::RequestFacts;
+use wakegate::script::version::{Decider, Scripts, Version};
+
+fn main() {
+    divan::main();
+}
+
+const SCRIPTS: [&str; 3] = ["default", "setters", "by_hand"];
+
+/// The shipped script, one with three setters, and one that takes the path apart itself.
+fn dir(script: &str) -> PathBuf {
+    let text = match script {
+        "default" => return Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"),
+        "setters" => {
+            "route(\"/session/{name}/{*rest}\", |req| proxy(req.param(\"name\")).port(9000).strip(2).timeout(\"5s\"));"
+        }
+        _ => {
+            "route(\"/{*rest}\", |req| {
+                let parts = req.path.split(\"/\");
+                if parts.len() < 3 || parts[1] != \"session\" { return; }
+                if req.header(\"x-debug\") != \"\" { return respond(400, \"\"); }
+                proxy(parts[2]).strip(2)
+            });"
+        }
+    };
+    let dir = std::env::temp_dir().join(format!("wakegate-bench-{}-{script}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("a.rhai"), text).unwrap();
+    dir
+}
+
+fn load(script: &str, limits: &ScriptLimits) -> Version {
+    let dir = dir(script);
+    let version = Version::load(&dir, limits, 1);
+    if script != "default" {
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    version.unwrap_or_else(|errors| panic!("{}", errors[0]))
+}
+
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in [
+        "host",
+        "user-agent",
+        "accept",
+        "accept-language",
+        "accept-encoding",
+        "referer",
+    ] {
+        headers.insert(
+            name,
+            HeaderValue::from_static("a value of some length, as browsers send"),
+        );
+    }
+    headers
+}
+
+fn facts<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestFacts<'a> {
+    RequestFacts {
+        method: &Method::GET,
+        scheme: "http",
+        host: "localhost",
+        path,
+        query: "a=1",
+        headers,
+        client: [127, 0, 0, 1].into(),
+    }
+}
+
+/// One container, asked for again and again.
+#[divan::bench(args = SCRIPTS, sample_size = 1_000)]
+fn remembered(bencher: Bencher, script: &str) {
+    let mut decider = Decider::new(Scripts::new(load(script, &ScriptLimits::default())));
+    let headers = headers();
+    bencher
+        .counter(ItemsCount::new(1_u32))
+        .bench_local(|| decider.decide(black_box(&facts("/session/minion-1/some/page", &headers))));
+}
+
+/// A thousand containers in turn, all of them remembered.
+#[divan::bench(sample_size = 1_000)]
+fn remembered_of_a_thousand(bencher: Bencher) {
+    let mut decider = Decider::new(Scripts::new(load("default", &ScriptLimits::default())));
+    let headers = headers();
+    let paths: Vec<String> = (0..1_000)
+        .map(|n| format!("/session/minion-{n}/"))
+        .collect();
+    for path in &paths {
+        decider.decide(&facts(path, &headers)).unwrap();
+    }
+    let mut next = paths.iter().cycle();
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        let path = next.next().unwrap();
+        decider.decide(black_box(&facts(path, &headers)))
+    });
+}
+
+/// The handler runs each time and nothing is remembered.
+#[divan::bench(args = SCRIPTS, sample_size = 100)]
+fn made(bencher: Bencher, script: &str) {
+    let version = load(script, &ScriptLimits::default());
+    let headers = headers();
+    bencher
+        .counter(ItemsCount::new(1_u32))
+        .bench_local(|| version.decide(black_box(&facts("/session/minion-1/some/page", &headers))));
+}
+
+/// The handler runs and its decision is put into the memo, which starts over when it is full.
+#[divan::bench(sample_size = 1_000)]
+fn made_and_remembered(bencher: Bencher) {
+    let mut decider = Decider::new(Scripts::new(load("default", &ScriptLimits::default())));
+    let headers = headers();
+    let paths: Vec<String> = (0..20_000)
+        .map(|n| format!("/session/minion-{n}/"))
+        .collect();
+    let mut next = paths.iter().cycle();
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        let path = next.next().unwrap();
+        decider.decide(black_box(&facts(path, &headers)))
+    });
+}
+
+#[divan::bench]
+fn load_default(bencher: Bencher) {
+    bencher.bench_local(|| load("default", &ScriptLimits::default()));
+}
