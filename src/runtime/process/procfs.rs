@@ -105,12 +105,9 @@ pub(super) fn marked() -> BTreeMap<String, Vec<Stat>> {
         let mut blank = Vec::new();
         for pid in pids {
             match (environment(pid), stat(pid)) {
-                (Some(environ), Some(stat)) if environ.is_empty() => {
-                    if stat.state != 'Z' && !stat.is_of_kernel {
-                        blank.push(pid);
-                    }
-                }
-                (Some(environ), Some(stat)) if stat.state != 'Z' => {
+                (_, Some(stat)) if stat.state == 'Z' || stat.is_of_kernel => {}
+                (Some(environ), Some(_)) if environ.is_empty() => blank.push(pid),
+                (Some(environ), Some(stat)) => {
                     if let Some(id) = mark_in(&environ) {
                         found.entry(id).or_default().push(stat);
                     }
