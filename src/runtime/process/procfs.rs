@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// The environment variable by which a workload's processes are known, also after a crash of the
 /// gateway between starting one and writing down that it did. Its value is the workload's id.
 pub(super) const MARK: &str = "WAKEGATE_WORKLOAD";
+
+/// The flag of a kernel thread (proc(5), /proc/pid/stat, field 9; linux/sched.h).
+const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// A process that cannot be mistaken for another one that later has the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub(super) struct Stat {
     pub state: char,
     pub group: i32,
     pub start_ticks: u64,
+    /// A thread of the kernel's own, which runs no program.
+    pub is_of_kernel: bool,
 }
 
 impl ProcessId {
@@ -70,25 +76,48 @@ fn parse_stat(pid: i32, text: &str) -> Option<Stat> {
     // The second field is the program's name in parentheses and may itself hold any of them.
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let flags: u32 = fields.get(6)?.parse().ok()?;
     Some(Stat {
         pid,
         state: fields.first()?.chars().next()?,
         group: fields.get(2)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
+        is_of_kernel: flags & PF_KTHREAD != 0,
     })
 }
 
 /// All living processes that carry a mark, by the workload's id, oldest first. Those of other
-/// users are not seen, and neither is one that has overwritten its environment.
+/// users are not seen, and neither is one that has overwritten its environment. Takes some
+/// milliseconds when a process has none at all.
 pub(super) fn marked() -> BTreeMap<String, Vec<Stat>> {
+    // A process that executes another program shows no environment for some microseconds.
+    const LOOKS_MAX: usize = 4;
+    const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
     let mut found: BTreeMap<String, Vec<Stat>> = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids {
-        let Some(id) = mark_of(pid) else { continue };
-        match stat(pid) {
-            Some(stat) if stat.state != 'Z' => found.entry(id).or_default().push(stat),
-            _ => {}
+    let mut pids: Vec<i32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for look in 0..LOOKS_MAX {
+        if look > 0 {
+            std::thread::sleep(LOOK_AGAIN_AFTER);
+        }
+        let mut blank = Vec::new();
+        for pid in pids {
+            match (environment(pid), stat(pid)) {
+                (_, Some(stat)) if stat.state == 'Z' || stat.is_of_kernel => {}
+                (Some(environ), Some(_)) if environ.is_empty() => blank.push(pid),
+                (Some(environ), Some(stat)) => {
+                    if let Some(id) = mark_in(&environ) {
+                        found.entry(id).or_default().push(stat);
+                    }
+                }
+                _ => {}
+            }
+        }
+        pids = blank;
+        if pids.is_empty() {
+            break;
         }
     }
     for processes in found.values_mut() {
@@ -99,7 +128,14 @@ pub(super) fn marked() -> BTreeMap<String, Vec<Stat>> {
 
 /// The mark of a process, when it has one that can be read.
 pub(super) fn mark_of(pid: i32) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    mark_in(&environment(pid)?)
+}
+
+fn environment(pid: i32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/environ")).ok()
+}
+
+fn mark_in(environ: &[u8]) -> Option<String> {
     environ
         .split(|byte| *byte == 0)
         .filter_map(|entry| std::str::from_utf8(entry).ok())
@@ -141,6 +177,7 @@ mod tests {
             state: 'S',
             group: 15,
             start_ticks: 182_147,
+            is_of_kernel: false,
         };
         assert_eq!(parse_stat(17, text), Some(expected));
         assert_eq!(parse_stat(17, "17 (a) S 1"), None);

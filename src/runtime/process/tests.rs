@@ -322,10 +322,13 @@ async fn a_paused_workload_is_found_paused() {
     let mut bench = Bench::new();
     let id = bench.run("a", SLEEP).await;
     bench.runtime().pause(&id).await.unwrap();
-    // The signal is sent and not yet carried out everywhere.
-    let marked = || procfs::marked().remove(id.as_str()).unwrap();
+    // The signal is sent and may not be carried out yet.
+    let is_stopped = || match procfs::marked().remove(id.as_str()) {
+        Some(own) => own.iter().all(|stat| stat.state == 'T'),
+        None => false,
+    };
     let stopped = async {
-        while marked().iter().any(|stat| stat.state != 'T') {
+        while !is_stopped() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -345,11 +348,11 @@ async fn one_that_ended_while_no_gateway_looked_is_found_stopped() {
         .run("a", "setsid sleep 1000 & echo $!; exec sleep 1000")
         .await;
     let child = bench.first_line(&id).await;
+    let (run, _) = bench.runtime().inner.table.lock().run(&id).unwrap();
+    let leader = run.process.pid;
     bench.runtime = None;
-    let marked = procfs::marked().remove(id.as_str()).unwrap();
-    let leader = marked.iter().find(|stat| stat.pid == stat.group).unwrap();
-    kill_process(Pid::from_raw(leader.pid).unwrap(), Signal::KILL).unwrap();
-    gone(&leader.pid.to_string()).await;
+    kill_process(Pid::from_raw(leader).unwrap(), Signal::KILL).unwrap();
+    gone(&leader.to_string()).await;
     bench.reopen();
     let stopped = InstanceState::Stopped { exit_code: None };
     assert_eq!(bench.state(&id).await, stopped);
