@@ -67,21 +67,7 @@ pub fn reply(answer: Dynamic) -> Result<Option<Reply>, String> {
         .map(|draft| draft.map(|draft| Arc::unwrap_or_clone(draft.0)))
 }
 
-<<<<<<< HEAD
-/// What `ready` returned.
-pub fn ready_rule(answer: Dynamic) -> Result<Option<ReadyRule>, String> {
-    optional(answer, "ready", "wait(…), probe(…), tcp(…), health(…)")
-}
-
-/// What `idle` returned.
-pub fn idle_rule(answer: Dynamic) -> Result<Option<IdleRule>, String> {
-    optional(answer, "idle", "stop_after(…), pause_after(…), never()")
-}
-
-fn optional<T: Clone + Send + Sync + 'static>(
-=======
 pub fn optional<T: Clone + Send + Sync + 'static>(
->>>>>>> refs/heads/scripts
     answer: Dynamic,
     hook: &str,
     expected: &str,
@@ -131,23 +117,6 @@ pub fn shown(value: &Dynamic) -> String {
 pub fn register(engine: &mut Engine) {
     register_proxy(engine);
     register_answers(engine);
-<<<<<<< HEAD
-    register_rules(engine);
-    engine.register_fn("duration", |text: Dynamic| -> Raw<FLOAT> {
-        Ok(time(&text)?.as_secs_f64())
-    });
-    engine.register_fn(
-        "duration",
-        |text: Dynamic, default: Dynamic| -> Raw<FLOAT> {
-            let missing = text.is_unit()
-                || text
-                    .as_immutable_string_ref()
-                    .is_ok_and(|t| t.trim().is_empty());
-            Ok(time(if missing { &default } else { &text })?.as_secs_f64())
-        },
-    );
-=======
->>>>>>> refs/heads/scripts
 }
 
 /// Gives a closure's result its type.

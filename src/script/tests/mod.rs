@@ -144,8 +144,6 @@ pub fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect()
-<<<<<<< HEAD
-=======
 }
 
 /// The decision, which must be to forward.
@@ -154,5 +152,4 @@ pub fn proxied(decision: Result<Option<Decision>, String>) -> ProxyDecision {
         Ok(Some(Decision::Proxy(proxy))) => proxy,
         other => panic!("{other:?}"),
     }
->>>>>>> refs/heads/scripts
 }
