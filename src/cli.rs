@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::script::meter::STACK_BYTES;
 use crate::script::version::Summary;
 use crate::{app, demo, log};
 
@@ -83,6 +84,7 @@ pub fn core_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("core")
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
         .context("starting threads")

@@ -30,6 +30,7 @@ use crate::proxy::meter::{Meters, Metrics};
 use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pools;
+use crate::script::meter::STACK_BYTES;
 use crate::script::version::{Decider, Scripts};
 
 /// hyper's own limit of header fields, for which it needs no memory from the heap.
@@ -121,6 +122,7 @@ impl Proxy {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("proxy-{number}"))
+                .stack_size(STACK_BYTES)
                 .spawn(work)?;
             running.workers.push((end, thread));
         }

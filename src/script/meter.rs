@@ -12,6 +12,11 @@ use rustix::time::{ClockId, clock_gettime};
 /// Operations between two looks at the clock: a look is a system call.
 const OPERATIONS_PER_LOOK: u64 = 256;
 
+/// The stack that a thread needs which asks scripts: values can be nested as deep as the operations
+/// allow (a closure that holds a closure that holds …), and are dropped one inside the other. What
+/// is never used takes no memory.
+pub const STACK_BYTES: usize = 128 << 20;
+
 thread_local! {
     static METER: Cell<Meter> = const { Cell::new(Meter::IDLE) };
 }

@@ -9,7 +9,7 @@ mod facts;
 mod hooks;
 mod load;
 pub mod memo;
-mod meter;
+pub mod meter;
 mod request;
 mod routes;
 mod rules;

@@ -23,6 +23,7 @@ use crate::script::facts::{self, Container};
 use crate::script::hooks::{Hook, Runner};
 use crate::script::load::load;
 use crate::script::memo::Memo;
+use crate::script::meter::STACK_BYTES;
 use crate::script::request::{Field, Reading, Request};
 use crate::script::routes::{Captures, RouteTable};
 use crate::script::rules;
@@ -59,7 +60,7 @@ pub struct Summary {
 impl Version {
     /// Compiles and checks every `*.rhai` of the directory, in name order. All errors at once.
     pub fn load(dir: &Path, limits: &ScriptLimits, number: u64) -> Result<Self, Vec<ScriptError>> {
-        let loaded = load(dir, limits)?;
+        let loaded = on_a_deep_stack(|| load(dir, limits))?;
         let collected = loaded.collected;
         let mut errors = Vec::new();
         let mut templates: BTreeMap<String, Hook> = BTreeMap::new();
@@ -241,6 +242,21 @@ impl ContainerRules for Version {
         self.runner(|runner| runner.call(hook, [vars], facts::spec))
             .map(Some)
     }
+}
+
+/// Loading runs on whatever thread the caller has, which need not have the stack that scripts may need.
+fn on_a_deep_stack<T: Send>(load: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("load".to_owned())
+            .stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, load) {
+            Ok(loading) => loading
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => panic!("no thread can be started to load the scripts: {error}"),
+        }
+    })
 }
 
 /// The version that is asked now. Swapping it is one atomic store.

@@ -8,6 +8,7 @@ use super::{Dir, Sent, ask, ask_sent, errors, load, said};
 use crate::config::ScriptLimits;
 use crate::decision::Decision;
 use crate::script::hooks::guarded;
+use crate::script::meter::STACK_BYTES;
 
 fn failure(script: &str) -> String {
     ask(&load(script), "/").unwrap_err()
@@ -442,4 +443,16 @@ fn a_decision_cannot_be_made_to_grow_without_limit() {
         ));
         assert!(failed.contains(expected), "{failed}");
     }
+}
+
+#[test]
+fn a_chain_of_closures_as_long_as_the_operations_allow_ends_with_an_error_and_not_the_process() {
+    let version = load("route(\"/\", |req| { let a = || 1; loop { let b = a; a = || b; } });");
+    let asked = std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(move || ask(&version, "/").unwrap_err());
+    let failed = asked.expect("a thread").join().expect("its end");
+    assert!(failed.contains("operations"), "{failed}");
+    let refused = errors("let a = || 1; loop { let b = a; a = || b; }");
+    assert!(refused[0].contains("operations"), "{refused:?}");
 }
