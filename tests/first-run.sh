@@ -60,7 +60,8 @@ docker network inspect "$NETWORK" >/dev/null || fail "there is no network $NETWO
 for name in "${WORKLOADS[@]}"; do
     docker ps --all --filter label=wakegate.demo=true --format '{{.Names}}' | grep -qx "$name" ||
         fail "there is no container $name with the label wakegate.demo=true"
-    [ "$(docker inspect --format "{{(index .NetworkSettings.Networks \"$NETWORK\").NetworkID}}" "$name")" != "" ] ||
+    # One that never ran has the network's name, and no id of it yet.
+    [ "$(docker inspect --format '{{.HostConfig.NetworkMode}}' "$name")" = "$NETWORK" ] ||
         fail "$name is not in the network $NETWORK"
 done
 

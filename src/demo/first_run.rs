@@ -174,7 +174,8 @@ async fn bring_up(
     }
     let gateway = Gateway::start(config.clone(), chosen.runtime(), version).await?;
     let client = Client::of(&config.admin);
-    wait_until_ready(&client).await?;
+    wait_until_ready(&gateway).await?;
+    client.ready().await.context("the gateway does not get ready")?;
     for number in 1..=COUNT {
         let step = Step::begin(format!("Making container {number} of {COUNT}"));
         let vars = Map::from_iter([("id".to_owned(), Value::from(number.to_string()))]);
@@ -225,17 +226,15 @@ async fn prepare_engine(docker: &Docker, made: &mut Made) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn wait_until_ready(client: &Client) -> anyhow::Result<()> {
+async fn wait_until_ready(gateway: &Gateway) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_TIME;
-    loop {
-        match client.ready().await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > deadline => {
-                return Err(error).context("the gateway does not get ready");
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+    while let Err(reason) = gateway.fleet.engine() {
+        if Instant::now() > deadline {
+            bail!("the gateway does not get ready: {reason}");
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 async fn show(config: &Config, options: &Options, chosen: &Chosen) -> anyhow::Result<()> {
