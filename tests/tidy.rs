@@ -57,24 +57,10 @@ const FLOORS: &[(&str, usize)] = &[
 const LINES_MAX: usize = 500;
 
 /// Files that are longer, each with the reason.
-const LONG_FILES: &[(&str, &str)] = &[
-    (
-        "src/lifecycle/fleet.rs",
-        "requests' and operators' ways in share one table of workloads",
-    ),
-    (
-        "src/lifecycle/machine.rs",
-        "the transitions of one machine are checked by reading them side by side",
-    ),
-    (
-        "src/lifecycle/machine/lives.rs",
-        "a simulated engine and the invariants that are held against it",
-    ),
-    (
-        "src/lifecycle/workload.rs",
-        "one worker carries out everything that its machine can ask for",
-    ),
-];
+const LONG_FILES: &[(&str, &str)] = &[(
+    "src/lifecycle/machine/lives.rs",
+    "a simulated engine and the invariants that are held against it",
+)];
 
 /// Where an answer's error status may be chosen.
 const STATUS_MAKERS: &[&str] = &["proxy::respond", "decision", "script", "admin", "demo"];

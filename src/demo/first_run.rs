@@ -175,7 +175,10 @@ async fn bring_up(
     let gateway = Gateway::start(config.clone(), chosen.runtime(), version).await?;
     let client = Client::of(&config.admin);
     wait_until_ready(&gateway).await?;
-    client.ready().await.context("the gateway does not get ready")?;
+    client
+        .ready()
+        .await
+        .context("the gateway does not get ready")?;
     for number in 1..=COUNT {
         let step = Step::begin(format!("Making container {number} of {COUNT}"));
         let vars = Map::from_iter([("id".to_owned(), Value::from(number.to_string()))]);
