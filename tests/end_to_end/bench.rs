@@ -167,10 +167,10 @@ impl Bench {
         }
     }
 
-    /// What the gateways of this line have logged.
+    /// What the gateways of this line have logged last.
     pub fn story(&self) -> String {
         let gateways = self.0.gateways.lock();
-        let logs = gateways.iter().map(|(_, log)| log.text());
+        let logs = gateways.iter().map(|(_, log)| log.end());
         logs.collect::<Vec<_>>().join("\n--- the next gateway ---\n")
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use wakegate::names::WorkloadName;
 
 use crate::bench::{Bench, until};
 use crate::client::Answer;
@@ -130,7 +129,6 @@ async fn an_idle_rule_that_fails_stops_nothing(bench: Bench) {
 async fn a_crash_while_it_is_used_is_noticed_and_the_next_request_wakes_it(bench: Bench) {
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one");
-    assert!(WorkloadName::new(sample.name()).is_ok());
     let id = gateway.client.run(&sample).await;
     let slow = {
         let (client, path) = (gateway.client.clone(), sample.path("slow?ms=600000"));

@@ -21,6 +21,13 @@ impl Log {
         self.0.lock().join("\n")
     }
 
+    /// The last lines, for people.
+    pub fn end(&self) -> String {
+        const LINES: usize = 60;
+        let lines = self.0.lock();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
     pub fn lines_with(&self, text: &str) -> Vec<String> {
         let lines = self.0.lock();
         lines.iter().filter(|line| line.contains(text)).cloned().collect()

@@ -18,6 +18,7 @@ lines![
     Both server_sent_events_arrive_one_by_one_and_hold_their_container_awake,
     Process a_stream_whose_client_leaves_is_over,
     Process a_websocket_ends_with_its_application,
+    Process a_client_that_does_not_hang_up_when_its_websocket_is_closed_keeps_nothing_awake,
 ];
 
 type Websocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -56,8 +57,25 @@ async fn a_websocket_as_the_first_request_wakes_its_container(bench: Bench) {
     socket.close(None).await.expect("it can be closed");
     let end = in_time("the other side agrees", socket.next()).await;
     assert!(matches!(end, Some(Ok(Message::Close(_))) | None), "{end:?}");
+    drop(socket);
     until("the lease is back", || async { (leases(&gateway, &sample).await == 0).then_some(()) })
         .await;
+}
+
+/// A browser's tab that was forgotten with a connection that nobody closes.
+async fn a_client_that_does_not_hang_up_when_its_websocket_is_closed_keeps_nothing_awake(
+    bench: Bench,
+) {
+    let gateway = bench.setup().start().await;
+    let sample = bench.sample("one").env("IDLE", "1s");
+    gateway.client.create(&sample).await;
+    let mut socket = websocket(&gateway, &sample).await;
+    echoes(&mut socket, Message::text("hello")).await;
+    socket.close(None).await.expect("it can be closed");
+    let end = in_time("the other side agrees", socket.next()).await;
+    assert!(matches!(end, Some(Ok(Message::Close(_)))), "{end:?}");
+    gateway.client.until_phase(sample.name(), "stopped").await;
+    drop(socket);
 }
 
 /// Time itself is what is tested here.
