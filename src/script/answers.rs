@@ -75,20 +75,12 @@ pub fn reply(answer: Dynamic) -> Result<Option<Reply>, String> {
 
 /// What `ready` returned.
 pub fn ready_rule(answer: Dynamic) -> Result<Option<ReadyRule>, String> {
-    optional(
-        answer,
-        "ready",
-        "wait(…), probe(…), tcp(…), health(…)",
-    )
+    optional(answer, "ready", "wait(…), probe(…), tcp(…), health(…)")
 }
 
 /// What `idle` returned.
 pub fn idle_rule(answer: Dynamic) -> Result<Option<IdleRule>, String> {
-    optional(
-        answer,
-        "idle",
-        "stop_after(…), pause_after(…), never()",
-    )
+    optional(answer, "idle", "stop_after(…), pause_after(…), never()")
 }
 
 fn optional<T: Clone + Send + Sync + 'static>(
@@ -145,10 +137,16 @@ pub fn register(engine: &mut Engine) {
     engine.register_fn("duration", |text: Dynamic| -> Raw<FLOAT> {
         Ok(time(&text)?.as_secs_f64())
     });
-    engine.register_fn("duration", |text: Dynamic, default: Dynamic| -> Raw<FLOAT> {
-        let missing = text.is_unit() || text.as_immutable_string_ref().is_ok_and(|t| t.trim().is_empty());
-        Ok(time(if missing { &default } else { &text })?.as_secs_f64())
-    });
+    engine.register_fn(
+        "duration",
+        |text: Dynamic, default: Dynamic| -> Raw<FLOAT> {
+            let missing = text.is_unit()
+                || text
+                    .as_immutable_string_ref()
+                    .is_ok_and(|t| t.trim().is_empty());
+            Ok(time(if missing { &default } else { &text })?.as_secs_f64())
+        },
+    );
 }
 
 /// Gives a closure's result its type.
@@ -165,18 +163,20 @@ fn register_proxy(engine: &mut Engine) {
         }
     });
     engine.register_fn("is_name", |name: &str| WorkloadName::new(name).is_ok());
-    engine.register_fn("port", |draft: &mut ProxyDraft, port: INT| {
-        match u16::try_from(port) {
+    engine.register_fn(
+        "port",
+        |draft: &mut ProxyDraft, port: INT| match u16::try_from(port) {
             Ok(port) if port > 0 => Ok(draft.set(|d| d.port = Some(port))),
             _ => refuse(format!("port: {port} is not a port (1 to 65535)")),
-        }
-    });
-    engine.register_fn("strip", |draft: &mut ProxyDraft, segments: INT| {
-        match usize::try_from(segments) {
+        },
+    );
+    engine.register_fn(
+        "strip",
+        |draft: &mut ProxyDraft, segments: INT| match usize::try_from(segments) {
             Ok(segments) => Ok(draft.set(|d| d.strip = segments)),
             Err(_) => refuse(format!("strip: {segments} is not a number of segments")),
-        }
-    });
+        },
+    );
     engine.register_fn("path", |draft: &mut ProxyDraft, path: &str| {
         if is_path(path) {
             Ok(draft.set(|d| d.path = Some(path.to_owned())))
@@ -214,7 +214,8 @@ fn register_proxy(engine: &mut Engine) {
     engine.register_fn(
         "create",
         |draft: &mut ProxyDraft, template: &str, vars: Map| -> Raw<ProxyDraft> {
-            let vars = json_object(&vars).or_else(|message| refuse(format!("create: {message}")))?;
+            let vars =
+                json_object(&vars).or_else(|message| refuse(format!("create: {message}")))?;
             Ok(draft.set(|d| {
                 d.create = Some(CreateFrom {
                     template: template.to_owned(),
@@ -223,12 +224,18 @@ fn register_proxy(engine: &mut Engine) {
             }))
         },
     );
-    register_edits(engine, "set_request_header", "drop_request_header", |d: &mut ProxyDecision| {
-        &mut d.request_headers
-    });
-    register_edits(engine, "set_header", "drop_header", |d: &mut ProxyDecision| {
-        &mut d.response_headers
-    });
+    register_edits(
+        engine,
+        "set_request_header",
+        "drop_request_header",
+        |d: &mut ProxyDecision| &mut d.request_headers,
+    );
+    register_edits(
+        engine,
+        "set_header",
+        "drop_header",
+        |d: &mut ProxyDecision| &mut d.response_headers,
+    );
 }
 
 fn register_edits(
@@ -237,10 +244,13 @@ fn register_edits(
     drop: &'static str,
     edits: fn(&mut ProxyDecision) -> &mut HeaderEdits,
 ) {
-    engine.register_fn(set, move |draft: &mut ProxyDraft, name: &str, value: Dynamic| {
-        let edit = (header_name(set, name)?, Some(header_value(set, &value)?));
-        edited(draft, edits, edit)
-    });
+    engine.register_fn(
+        set,
+        move |draft: &mut ProxyDraft, name: &str, value: Dynamic| {
+            let edit = (header_name(set, name)?, Some(header_value(set, &value)?));
+            edited(draft, edits, edit)
+        },
+    );
     engine.register_fn(drop, move |draft: &mut ProxyDraft, name: &str| {
         let edit = (header_name(drop, name)?, None);
         edited(draft, edits, edit)
@@ -268,28 +278,36 @@ fn edited<T: Clone>(
 
 fn register_answers(engine: &mut Engine) {
     engine.register_type_with_name::<RedirectDraft>("redirect");
-    engine.register_fn("redirect", |status: INT, location: &str| -> Raw<RedirectDraft> {
-        let status = match status {
-            301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(status as u16).unwrap_or_default(),
-            _ => {
-                return refuse(format!(
-                    "redirect: {status} is no redirect (301, 302, 303, 307 or 308)"
-                ));
+    engine.register_fn(
+        "redirect",
+        |status: INT, location: &str| -> Raw<RedirectDraft> {
+            let status = match status {
+                301 | 302 | 303 | 307 | 308 => {
+                    StatusCode::from_u16(status as u16).unwrap_or_default()
+                }
+                _ => {
+                    return refuse(format!(
+                        "redirect: {status} is no redirect (301, 302, 303, 307 or 308)"
+                    ));
+                }
+            };
+            if location.is_empty() {
+                return refuse("redirect: the location is empty");
             }
-        };
-        if location.is_empty() {
-            return refuse("redirect: the location is empty");
-        }
-        Ok(Draft::new(Redirect {
-            status,
-            location: header_value("redirect", &location.into())?,
-            headers: HeaderEdits::default(),
-        }))
-    });
+            Ok(Draft::new(Redirect {
+                status,
+                location: header_value("redirect", &location.into())?,
+                headers: HeaderEdits::default(),
+            }))
+        },
+    );
     engine.register_fn(
         "header",
         |draft: &mut RedirectDraft, name: &str, value: Dynamic| {
-            let edit = (header_name("header", name)?, Some(header_value("header", &value)?));
+            let edit = (
+                header_name("header", name)?,
+                Some(header_value("header", &value)?),
+            );
             edited(draft, |d| &mut d.headers, edit)
         },
     );
@@ -305,7 +323,10 @@ fn register_answers(engine: &mut Engine) {
     engine.register_fn(
         "header",
         |draft: &mut ReplyDraft, name: &str, value: Dynamic| {
-            let edit = (header_name("header", name)?, Some(header_value("header", &value)?));
+            let edit = (
+                header_name("header", name)?,
+                Some(header_value("header", &value)?),
+            );
             edited(draft, |d| &mut d.headers, edit)
         },
     );
@@ -435,7 +456,9 @@ fn header_value(function: &str, value: &Dynamic) -> Raw<HeaderValue> {
     let plain = value.is_string() || value.is_int() || value.is_float() || value.is_bool();
     let text = value.to_string();
     if text.len() > HEADER_BYTES_MAX {
-        return refuse(format!("{function}: the value is longer than {HEADER_BYTES_MAX} bytes"));
+        return refuse(format!(
+            "{function}: the value is longer than {HEADER_BYTES_MAX} bytes"
+        ));
     }
     match HeaderValue::from_str(&text) {
         Ok(parsed) if plain => Ok(parsed),

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use rhai::{AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, Shared, Stmt};
+use rhai::{
+    AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, Shared, Stmt,
+};
 
 use crate::script::engine::FORBIDDEN;
 use crate::script::error::{ScriptError, Source};
@@ -39,7 +41,10 @@ impl Natives {
             ("print", 0..=1),
             ("debug", 0..=1),
         ] {
-            arities.entry(name.to_owned()).or_default().extend(parameters);
+            arities
+                .entry(name.to_owned())
+                .or_default()
+                .extend(parameters);
         }
         for (name, _) in FORBIDDEN {
             arities.remove(name);
@@ -221,7 +226,12 @@ impl Check<'_> {
             return;
         }
         let mut arities = own.cloned().unwrap_or_default();
-        arities.extend(native.into_iter().flatten().filter_map(|n| n.checked_sub(1)));
+        arities.extend(
+            native
+                .into_iter()
+                .flatten()
+                .filter_map(|n| n.checked_sub(1)),
+        );
         self.refuse(name, given, &arities, position);
     }
 
@@ -251,7 +261,9 @@ impl Check<'_> {
             return;
         }
         let message = if arities.is_empty() {
-            let known = module.iter_script_fn_info().map(|(_, _, known, _, _)| known);
+            let known = module
+                .iter_script_fn_info()
+                .map(|(_, _, known, _, _)| known);
             format!(
                 "there is no function `{name}` in module `{}`{}",
                 call.namespace.root(),
@@ -279,7 +291,8 @@ impl Check<'_> {
     }
 
     fn module(&mut self, namespace: &rhai::Namespace) -> Option<Shared<Module>> {
-        let unknown = |name: &str| format!("there is no module `{name}` here (import \"lib/…\" as {name};)");
+        let unknown =
+            |name: &str| format!("there is no module `{name}` here (import \"lib/…\" as {name};)");
         let mut steps = namespace.path.iter();
         let root = steps.next()?;
         let Some(mut module) = self.modules.get(root.name.as_str()).cloned() else {
@@ -352,7 +365,11 @@ fn captures(call: &FnCallExpr) -> bool {
 
 fn wrong_number(name: &str, given: usize, arities: &BTreeSet<usize>) -> String {
     let counts: Vec<String> = arities.iter().map(ToString::to_string).collect();
-    let plural = if arities.iter().all(|n| *n == 1) { "" } else { "s" };
+    let plural = if arities.iter().all(|n| *n == 1) {
+        ""
+    } else {
+        "s"
+    };
     format!(
         "`{name}` takes {} argument{plural}, not {given}",
         counts.join(" or ")

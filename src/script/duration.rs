@@ -97,7 +97,17 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text:?}");
         }
-        for text in ["", "90", "soon", "-5s", "1m30", "5 parsecs", "s", "1..5s", "20 years"] {
+        for text in [
+            "",
+            "90",
+            "soon",
+            "-5s",
+            "1m30",
+            "5 parsecs",
+            "s",
+            "1..5s",
+            "20 years",
+        ] {
             let refused = parse(text).unwrap_err();
             assert!(refused.starts_with(&format!("{:?}", text)), "{refused}");
         }

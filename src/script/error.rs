@@ -177,9 +177,9 @@ fn words(error: &EvalAltResult) -> String {
         EvalAltResult::ErrorAssignmentToConstant(name, _) => {
             format!("{name} is a constant and cannot be changed")
         }
-        EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => format!(
-            "{name} would change a constant; copy it first: let copy = …; copy.{name}(…)"
-        ),
+        EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
+            format!("{name} would change a constant; copy it first: let copy = …; copy.{name}(…)")
+        }
         other => {
             let mut text = other.to_string();
             // Rhai appends the place, which is told apart from the message here.

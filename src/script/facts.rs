@@ -22,7 +22,10 @@ pub fn register(engine: &mut Engine) {
     engine.register_get("image", |c: &mut Container| c.0.image.clone());
     engine.register_get("has_healthcheck", |c: &mut Container| c.0.has_healthcheck);
     engine.register_get("ports", |c: &mut Container| -> Array {
-        c.0.ports.iter().map(|port| INT::from(*port).into()).collect()
+        c.0.ports
+            .iter()
+            .map(|port| INT::from(*port).into())
+            .collect()
     });
     let texts: [(&str, &str, fn(&ContainerFacts) -> &BTreeMap<String, String>); 2] = [
         ("label", "labels", |facts| &facts.labels),
@@ -31,18 +34,19 @@ pub fn register(engine: &mut Engine) {
     for (one, all, texts) in texts {
         engine.register_get(all, move |c: &mut Container| -> Map {
             let texts = texts(&c.0).iter();
-            texts
-                .map(|(key, text)| (key.into(), text.into()))
-                .collect()
+            texts.map(|(key, text)| (key.into(), text.into())).collect()
         });
         engine.register_fn(one, move |c: &mut Container, key: &str| {
             texts(&c.0).get(key).cloned().unwrap_or_default()
         });
-        engine.register_fn(one, move |c: &mut Container, key: &str, default: Dynamic| {
-            texts(&c.0)
-                .get(key)
-                .map_or(default, |text| text.clone().into())
-        });
+        engine.register_fn(
+            one,
+            move |c: &mut Container, key: &str, default: Dynamic| {
+                texts(&c.0)
+                    .get(key)
+                    .map_or(default, |text| text.clone().into())
+            },
+        );
     }
 }
 
@@ -53,9 +57,9 @@ pub fn error(facts: &ErrorFacts) -> Dynamic {
     map.insert("kind".into(), facts.kind.into());
     map.insert("message".into(), facts.message.clone().into());
     map.insert("workload".into(), facts.workload.clone().into());
-    let retry_after = facts
-        .retry_after_secs
-        .map_or(Dynamic::UNIT, |s| INT::try_from(s).unwrap_or(INT::MAX).into());
+    let retry_after = facts.retry_after_secs.map_or(Dynamic::UNIT, |s| {
+        INT::try_from(s).unwrap_or(INT::MAX).into()
+    });
     map.insert("retry_after".into(), retry_after);
     map.into()
 }
@@ -121,6 +125,9 @@ fn json(value: &Dynamic) -> Result<Value, String> {
     }
     match value.as_map_ref() {
         Ok(map) => json_object(&map).map(Value::Object),
-        Err(_) => Err(format!("{} is no value that can be written down", shown(value))),
+        Err(_) => Err(format!(
+            "{} is no value that can be written down",
+            shown(value)
+        )),
     }
 }

@@ -123,11 +123,7 @@ fn collect(
 }
 
 /// The closure must exist and take what the hook is given.
-fn check_parameters(
-    context: &NativeCallContext,
-    function: &FnPtr,
-    parameters: usize,
-) -> Raw<()> {
+fn check_parameters(context: &NativeCallContext, function: &FnPtr, parameters: usize) -> Raw<()> {
     let counts: Vec<usize> = context
         .iter_namespaces()
         .flat_map(|module| module.iter_script_fn_info())
@@ -139,7 +135,11 @@ fn check_parameters(
         _ if counts.contains(&parameters) => Ok(()),
         Some(count) => refuse(format!(
             "{name} calls its closure with {}, this one takes {count}",
-            if parameters == 1 { "one argument".to_owned() } else { format!("{parameters} arguments") }
+            if parameters == 1 {
+                "one argument".to_owned()
+            } else {
+                format!("{parameters} arguments")
+            }
         )),
         None => refuse(format!(
             "{name} takes a closure or a function of this script; {:?} is none",
@@ -243,11 +243,9 @@ impl Runner<'_> {
             &hook.global,
             hook.position,
         );
-        let result = guarded(
-            self.limits.operations_max,
-            self.limits.cpu_time_max,
-            || hook.function.call_raw(&context, None, arguments),
-        );
+        let result = guarded(self.limits.operations_max, self.limits.cpu_time_max, || {
+            hook.function.call_raw(&context, None, arguments)
+        });
         match result {
             Ok(answer) => read(answer.flatten()).map_err(|message| hook.place.failure(&message)),
             Err(located) => Err(self.failure(hook, &located)),

@@ -6,9 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rhai::{
-    AST, Engine, EvalAltResult, Locked, Module, ModuleResolver, Position, Scope, Shared,
-};
+use rhai::{AST, Engine, EvalAltResult, Locked, Module, ModuleResolver, Position, Scope, Shared};
 use sha2::{Digest, Sha256};
 
 use crate::config::ScriptLimits;
@@ -92,7 +90,10 @@ fn script_files(dir: &Path) -> Result<Vec<PathBuf>, ScriptError> {
     let mut files: Vec<PathBuf> = entries
         .iter()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rhai"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "rhai")
+        })
         .filter(|path| !name_of(path).starts_with('.') && path.is_file())
         .collect();
     files.sort();
@@ -123,7 +124,11 @@ fn hash(dir: &Path, sources: &BTreeMap<Arc<str>, Arc<Source>>) -> String {
             hasher.update(part);
         }
     }
-    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// What is imported, by the path that scripts write. Filled before a script runs, so that running
@@ -141,11 +146,13 @@ impl ModuleResolver for Modules {
     ) -> Result<Shared<Module>, Box<EvalAltResult>> {
         match self.0.lock().get(path) {
             Some(module) => Ok(module.clone()),
-            None => refuse(format!("{path:?} was not imported when the scripts were loaded"))
-                .map_err(|mut error: Box<EvalAltResult>| {
-                    error.set_position(position);
-                    error
-                }),
+            None => refuse(format!(
+                "{path:?} was not imported when the scripts were loaded"
+            ))
+            .map_err(|mut error: Box<EvalAltResult>| {
+                error.set_position(position);
+                error
+            }),
         }
     }
 }
@@ -206,7 +213,10 @@ impl Loader<'_> {
         let source = match read(path) {
             Ok(text) => Arc::new(Source { file, text }),
             Err(message) => {
-                let source = Source { file, text: String::new() };
+                let source = Source {
+                    file,
+                    text: String::new(),
+                };
                 self.errors.push(source.error(Position::NONE, message));
                 return None;
             }
@@ -255,7 +265,10 @@ impl Loader<'_> {
         match self.libraries.get(&path) {
             Some(Library::Loaded(module)) => {
                 let module = module.clone();
-                self.modules.0.lock().insert(import.path.clone(), module.clone());
+                self.modules
+                    .0
+                    .lock()
+                    .insert(import.path.clone(), module.clone());
                 return Some(module);
             }
             Some(Library::Loading) => {
@@ -273,7 +286,10 @@ impl Loader<'_> {
         let state = module.clone().map_or(Library::Broken, Library::Loaded);
         self.libraries.insert(path, state);
         let module = module?;
-        self.modules.0.lock().insert(import.path.clone(), module.clone());
+        self.modules
+            .0
+            .lock()
+            .insert(import.path.clone(), module.clone());
         Some(module)
     }
 
@@ -310,7 +326,8 @@ impl Loader<'_> {
         if let Err(located) = result {
             let file = located.file.as_deref().unwrap_or(&source.file);
             let at = self.sources.get(file).unwrap_or(source);
-            self.errors.push(at.error(located.position, located.message));
+            self.errors
+                .push(at.error(located.position, located.message));
         }
     }
 
@@ -324,7 +341,9 @@ impl Loader<'_> {
     fn library_path(&self, import: &str) -> Result<PathBuf, String> {
         let below = Path::new(import);
         let below = below.strip_prefix(LIBRARY).unwrap_or(below);
-        let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+        let plain = below
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
         if !plain || below.as_os_str().is_empty() {
             return Err(format!(
                 "{import:?} is no path below the {LIBRARY} directory of the scripts"
@@ -334,9 +353,11 @@ impl Loader<'_> {
         if path.extension().is_none_or(|extension| extension != "rhai") {
             path.as_mut_os_string().push(".rhai");
         }
-        let real = |path: &Path| path.canonicalize().map_err(|error| {
-            format!("{import:?} cannot be imported: {}: {error}", path.display())
-        });
+        let real = |path: &Path| {
+            path.canonicalize().map_err(|error| {
+                format!("{import:?} cannot be imported: {}: {error}", path.display())
+            })
+        };
         // A link may point elsewhere in the directory and nowhere else.
         if !real(&path)?.starts_with(real(self.dir)?) {
             return Err(format!("{import:?} leads out of the scripts directory"));

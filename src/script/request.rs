@@ -70,7 +70,11 @@ impl<'a> From<Option<&'a [u8]>> for RawValue<'a> {
 
 impl Field {
     /// The value in a request. Allocates nothing, but for a header that is there more than once.
-    pub fn of<'a>(&self, facts: &RequestFacts<'a>, captures: Option<&Captures<'a>>) -> RawValue<'a> {
+    pub fn of<'a>(
+        &self,
+        facts: &RequestFacts<'a>,
+        captures: Option<&Captures<'a>>,
+    ) -> RawValue<'a> {
         match self {
             Field::Method => RawValue::Bytes(facts.method.as_str().as_bytes()),
             Field::Scheme => RawValue::Bytes(facts.scheme.as_bytes()),
@@ -233,7 +237,11 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 
 /// Several lines of a field are one list (RFC 9110 §5.3).
 fn header<'a>(facts: &RequestFacts<'a>, name: &HeaderName) -> RawValue<'a> {
-    let mut values = facts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut values = facts
+        .headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes);
     let Some(first) = values.next() else {
         return RawValue::Missing;
     };
@@ -252,8 +260,8 @@ fn header<'a>(facts: &RequestFacts<'a>, name: &HeaderName) -> RawValue<'a> {
 fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
     query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let same = name == key
-            || (name.contains(['%', '+']) && form_decoded(name.as_bytes()) == key);
+        let same =
+            name == key || (name.contains(['%', '+']) && form_decoded(name.as_bytes()) == key);
         (same && !pair.is_empty()).then_some(value)
     })
 }

@@ -226,7 +226,9 @@ impl RouteTable {
             InsertError::InvalidCatchAll => {
                 format!("in the pattern {text:?} {{*name}} is not at the end")
             }
-            _ => format!("in the pattern {text:?} the braces are wrong: \"{{name}}\" or \"{{*name}}\""),
+            _ => format!(
+                "in the pattern {text:?} the braces are wrong: \"{{name}}\" or \"{{*name}}\""
+            ),
         };
         errors.push(place.error(message));
     }
@@ -282,7 +284,11 @@ mod tests {
         let table = build(patterns).unwrap();
         let (route, captures) = table.find(host, path)?;
         let captures: Vec<_> = captures.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        Some(format!("{} {}", patterns[route], captures.join(" ")).trim().to_owned())
+        Some(
+            format!("{} {}", patterns[route], captures.join(" "))
+                .trim()
+                .to_owned(),
+        )
     }
 
     #[test]
@@ -329,7 +335,11 @@ mod tests {
                 ("/x/y/z", "/{*rest} rest=x/y/z"),
                 ("/", "/{*rest}"),
             ] {
-                assert_eq!(found(&patterns, "", path).as_deref(), Some(expected), "{path}");
+                assert_eq!(
+                    found(&patterns, "", path).as_deref(),
+                    Some(expected),
+                    "{path}"
+                );
             }
         }
     }
@@ -350,25 +360,47 @@ mod tests {
             ("example.com", "/cart", "/{*rest} rest=cart"),
             ("", "/cart", "/{*rest} rest=cart"),
         ] {
-            assert_eq!(found(&patterns, host, path).as_deref(), Some(expected), "{host}");
+            assert_eq!(
+                found(&patterns, host, path).as_deref(),
+                Some(expected),
+                "{host}"
+            );
         }
     }
 
     #[test]
     fn two_patterns_that_match_the_same_are_refused_with_both_places() {
-        let errors = build(&["/a/{name}", "h/a/{name}", "/a/{other}"]).err().unwrap();
+        let errors = build(&["/a/{name}", "h/a/{name}", "/a/{other}"])
+            .err()
+            .unwrap();
         assert_eq!(
             errors,
-            ["a.rhai:3:1: the route \"/a/{other}\" matches the same as \"/a/{name}\" at a.rhai:1:1"]
+            [
+                "a.rhai:3:1: the route \"/a/{other}\" matches the same as \"/a/{name}\" at a.rhai:1:1"
+            ]
         );
     }
 
     #[test]
     fn patterns_that_cannot_be_are_refused() {
         for bad in [
-            "a", "", "/a b", "/a?x=1", "/{a}{b}", "/{*rest}/x", "/{", "a:80/x", "a.*/x", "*./x", "/{}",
+            "a",
+            "",
+            "/a b",
+            "/a?x=1",
+            "/{a}{b}",
+            "/{*rest}/x",
+            "/{",
+            "a:80/x",
+            "a.*/x",
+            "*./x",
+            "/{}",
         ] {
-            assert_eq!(build(&[bad]).err().map(|errors| errors.len()), Some(1), "{bad}");
+            assert_eq!(
+                build(&[bad]).err().map(|errors| errors.len()),
+                Some(1),
+                "{bad}"
+            );
         }
     }
 }

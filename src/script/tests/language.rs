@@ -72,7 +72,10 @@ fn a_proxy_decision_has_all_it_can_be_told() {
     );
     let proxy = proxied(ask(&version, "/all"));
     assert_eq!(proxy.workload, WorkloadName::new("web-1").unwrap());
-    assert_eq!((proxy.port, proxy.strip, proxy.path.as_deref()), (Some(8080), 2, Some("/a%20b")));
+    assert_eq!(
+        (proxy.port, proxy.strip, proxy.path.as_deref()),
+        (Some(8080), 2, Some("/a%20b"))
+    );
     assert_eq!(proxy.timeout, Some(Duration::from_secs(90)));
     assert_eq!(proxy.wait, Some(Duration::from_secs(5)));
     assert_eq!((proxy.asleep, proxy.counts), (Asleep::Page, false));
@@ -86,10 +89,18 @@ fn a_proxy_decision_has_all_it_can_be_told() {
     );
     let edits = |edits: &crate::decision::HeaderEdits| -> Vec<String> {
         let edits = edits.edits.iter();
-        edits.map(|(name, value)| format!("{name}={value:?}")).collect()
+        edits
+            .map(|(name, value)| format!("{name}={value:?}"))
+            .collect()
     };
-    assert_eq!(edits(&proxy.request_headers), ["x-a=Some(\"1\")", "cookie=None"]);
-    assert_eq!(edits(&proxy.response_headers), ["x-b=Some(\"2\")", "server=None"]);
+    assert_eq!(
+        edits(&proxy.request_headers),
+        ["x-a=Some(\"1\")", "cookie=None"]
+    );
+    assert_eq!(
+        edits(&proxy.response_headers),
+        ["x-b=Some(\"2\")", "server=None"]
+    );
 
     let plain = ProxyDecision::to(WorkloadName::new("web-1").unwrap());
     assert_eq!(proxied(ask(&version, "/plain")), plain);
@@ -106,11 +117,15 @@ fn answers_can_be_given_at_once() {
         route("/empty", |req| respond(204));
         route("/none", |req| if req.method == "POST" { proxy("a") });"#,
     );
-    let Ok(Some(Decision::Redirect(redirect))) = ask(&version, "/old") else { panic!() };
+    let Ok(Some(Decision::Redirect(redirect))) = ask(&version, "/old") else {
+        panic!()
+    };
     assert_eq!(redirect.status, StatusCode::PERMANENT_REDIRECT);
     assert_eq!(redirect.location, "/new?x=1");
     assert_eq!(redirect.headers.edits.len(), 2);
-    let Ok(Some(Decision::Respond(reply))) = ask(&version, "/busy") else { panic!() };
+    let Ok(Some(Decision::Respond(reply))) = ask(&version, "/busy") else {
+        panic!()
+    };
     assert_eq!((reply.status.as_u16(), &*reply.body), (503, "later"));
     assert_eq!(reply.retry_after, Some(Duration::from_millis(1500)));
     assert_eq!(reply.headers.edits.len(), 1);
@@ -127,34 +142,100 @@ fn bad_values_are_errors_at_their_place() {
         ("proxy(req.query)", "1:20: proxy: a name is empty"),
         ("proxy(1)", "1:20: Function not found: proxy (i64)"),
         ("proxy(\"a\").port(0)", "1:31: port: 0 is not a port"),
-        ("proxy(\"a\").port(65536)", "1:31: port: 65536 is not a port"),
-        ("proxy(\"a\").strip(-1)", "1:31: strip: -1 is not a number of segments"),
-        ("proxy(\"a\").path(\"x\")", "1:31: path: \"x\" is not a path"),
-        ("proxy(\"a\").path(\"/x?y\")", "1:31: path: \"/x?y\" is not a path"),
-        ("proxy(\"a\").path(\"/x y\")", "1:31: path: \"/x y\" is not a path"),
-        ("proxy(\"a\").timeout(0)", "1:31: timeout: the time must be longer than zero"),
-        ("proxy(\"a\").wait(\"soon\")", "1:31: wait: \"soon\" is not a duration"),
-        ("proxy(\"a\").asleep(\"deep\")", "1:31: asleep: \"deep\" is none of"),
-        ("proxy(\"a\").create(\"none\", #{})", "1:1: create: there is no template \"none\""),
-        ("proxy(\"a\").create(\"t\", #{f: |x| x})", "1:31: create: f: a function"),
-        ("proxy(\"a\").set_header(\"a b\", \"\")", "1:31: set_header: \"a b\" is not a header name"),
-        ("proxy(\"a\").set_header(\"a\", \"b\\nc\")", "1:31: set_header: \"b\\nc\" cannot be in a header"),
-        ("proxy(\"a\").set_header(\"a\", [1])", "1:31: set_header: \"[1]\" cannot be in a header"),
-        ("proxy(\"a\").drop_header(\"content-length\")", "1:31: drop_header: \"content-length\" belongs to the connection"),
+        (
+            "proxy(\"a\").port(65536)",
+            "1:31: port: 65536 is not a port",
+        ),
+        (
+            "proxy(\"a\").strip(-1)",
+            "1:31: strip: -1 is not a number of segments",
+        ),
+        (
+            "proxy(\"a\").path(\"x\")",
+            "1:31: path: \"x\" is not a path",
+        ),
+        (
+            "proxy(\"a\").path(\"/x?y\")",
+            "1:31: path: \"/x?y\" is not a path",
+        ),
+        (
+            "proxy(\"a\").path(\"/x y\")",
+            "1:31: path: \"/x y\" is not a path",
+        ),
+        (
+            "proxy(\"a\").timeout(0)",
+            "1:31: timeout: the time must be longer than zero",
+        ),
+        (
+            "proxy(\"a\").wait(\"soon\")",
+            "1:31: wait: \"soon\" is not a duration",
+        ),
+        (
+            "proxy(\"a\").asleep(\"deep\")",
+            "1:31: asleep: \"deep\" is none of",
+        ),
+        (
+            "proxy(\"a\").create(\"none\", #{})",
+            "1:1: create: there is no template \"none\"",
+        ),
+        (
+            "proxy(\"a\").create(\"t\", #{f: |x| x})",
+            "1:31: create: f: a function",
+        ),
+        (
+            "proxy(\"a\").set_header(\"a b\", \"\")",
+            "1:31: set_header: \"a b\" is not a header name",
+        ),
+        (
+            "proxy(\"a\").set_header(\"a\", \"b\\nc\")",
+            "1:31: set_header: \"b\\nc\" cannot be in a header",
+        ),
+        (
+            "proxy(\"a\").set_header(\"a\", [1])",
+            "1:31: set_header: \"[1]\" cannot be in a header",
+        ),
+        (
+            "proxy(\"a\").drop_header(\"content-length\")",
+            "1:31: drop_header: \"content-length\" belongs to the connection",
+        ),
         ("redirect(200, \"/\")", "1:20: redirect: 200 is no redirect"),
-        ("redirect(302, \"a\\nb\")", "1:20: redirect: \"a\\nb\" cannot be in a header"),
-        ("redirect(302, \"\")", "1:20: redirect: the location is empty"),
-        ("respond(99, \"\")", "1:20: respond: the status is not one of 200 to 599"),
-        ("respond(70000, \"\")", "1:20: respond: the status is not one of 200 to 599"),
-        ("[1]", "1:1: the route returned an array, which is no decision"),
-        ("never()", "1:1: the route returned an idle rule, which is no decision"),
-        ("\"web\"", "1:1: the route returned the text \"web\", which is no decision"),
+        (
+            "redirect(302, \"a\\nb\")",
+            "1:20: redirect: \"a\\nb\" cannot be in a header",
+        ),
+        (
+            "redirect(302, \"\")",
+            "1:20: redirect: the location is empty",
+        ),
+        (
+            "respond(99, \"\")",
+            "1:20: respond: the status is not one of 200 to 599",
+        ),
+        (
+            "respond(70000, \"\")",
+            "1:20: respond: the status is not one of 200 to 599",
+        ),
+        (
+            "[1]",
+            "1:1: the route returned an array, which is no decision",
+        ),
+        (
+            "never()",
+            "1:1: the route returned an idle rule, which is no decision",
+        ),
+        (
+            "\"web\"",
+            "1:1: the route returned the text \"web\", which is no decision",
+        ),
         ("|x| x", "1:1: the route returned a function"),
         ("throw \"no\"", "1:20: no"),
         ("#{}.missing", "1:24: there is no \"missing\" here"),
     ] {
         let failed = ask(&load(&format!("route(\"/\", |req| {{ {bad} }});")), "/").unwrap_err();
-        assert!(failed.starts_with(&format!("a.rhai:{expected}")), "{bad}: {failed}");
+        assert!(
+            failed.starts_with(&format!("a.rhai:{expected}")),
+            "{bad}: {failed}"
+        );
     }
 }
 
@@ -179,7 +260,10 @@ fn a_container_can_be_read_in_every_part_and_ruled() {
         });"#,
     );
     let ready = |name: &str| {
-        version.ready(&ContainerFacts { name: name.to_owned(), ..Default::default() })
+        version.ready(&ContainerFacts {
+            name: name.to_owned(),
+            ..Default::default()
+        })
     };
     let seconds = Duration::from_secs;
     let probe = |target: &str, every: f64, max: u64| ReadyRule::Probe {
@@ -200,8 +284,18 @@ fn a_container_can_be_read_in_every_part_and_ruled() {
         assert_eq!(ready(name).unwrap(), Some(rule), "{name}");
     }
     assert_eq!(ready("other").unwrap(), None, "the core's own rule holds");
-    assert!(ready("bad").unwrap_err().message.contains("probe: \"ftp://x/\""));
-    assert!(ready("odd").unwrap_err().message.contains("ready returned an idle rule; it returns wait(…)"));
+    assert!(
+        ready("bad")
+            .unwrap_err()
+            .message
+            .contains("probe: \"ftp://x/\"")
+    );
+    assert!(
+        ready("odd")
+            .unwrap_err()
+            .message
+            .contains("ready returned an idle rule; it returns wait(…)")
+    );
 
     let idle = |image: &str, envs: &[(&str, &str)]| {
         version.idle(&ContainerFacts {
@@ -215,7 +309,11 @@ fn a_container_can_be_read_in_every_part_and_ruled() {
         })
     };
     for (image, envs, rule) in [
-        ("env", &[("IDLE", "1m0s")][..], Some(IdleRule::StopAfter(seconds(60)))),
+        (
+            "env",
+            &[("IDLE", "1m0s")][..],
+            Some(IdleRule::StopAfter(seconds(60))),
+        ),
         ("env", &[], Some(IdleRule::StopAfter(seconds(600)))),
         ("label", &[], Some(IdleRule::PauseAfter(seconds(3)))),
         ("all", &[("A", "")], Some(IdleRule::StopAfter(seconds(113)))),
@@ -224,8 +322,18 @@ fn a_container_can_be_read_in_every_part_and_ruled() {
     ] {
         assert_eq!(idle(image, envs).unwrap(), rule, "{image}");
     }
-    assert!(idle("env", &[("IDLE", "soon")]).unwrap_err().message.contains("\"soon\" is not a duration"));
-    assert!(idle("bad", &[]).unwrap_err().message.contains("stop_after: \"\" is not a duration"));
+    assert!(
+        idle("env", &[("IDLE", "soon")])
+            .unwrap_err()
+            .message
+            .contains("\"soon\" is not a duration")
+    );
+    assert!(
+        idle("bad", &[])
+            .unwrap_err()
+            .message
+            .contains("stop_after: \"\" is not a duration")
+    );
 }
 
 fn fill(version: &Version, vars: serde_json::Value) -> Result<serde_json::Value, String> {
@@ -245,31 +353,62 @@ fn a_template_makes_a_specification_from_vars() {
         });"#,
     );
     assert_eq!(
-        fill(&version, json!({"id": "7", "big": 18_446_744_073_709_551_615u64, "extra": {"a": [1, null]}})),
+        fill(
+            &version,
+            json!({"id": "7", "big": 18_446_744_073_709_551_615u64, "extra": {"a": [1, null]}})
+        ),
         Ok(json!({
             "name": "web-7", "image": "web:1", "labels": {"a.b": "x 7"}, "envs": {"N": "1.8446744073709552e19"},
             "port": 80, "command": ["run", "--id", "7"], "memory": 64 << 20, "cpus": 0.5, "pids": 10,
         }))
     );
-    assert_eq!(fill(&version, json!({"id": 7, "big": 1})).unwrap()["name"], "web-7");
+    assert_eq!(
+        fill(&version, json!({"id": 7, "big": 1})).unwrap()["name"],
+        "web-7"
+    );
     let missing = fill(&version, json!({"big": 1})).unwrap_err();
-    assert!(missing.starts_with("a.rhai:2:33: there is no \"id\" here"), "{missing}");
-    assert!(matches!(version.template("other", &serde_json::Map::new()), Ok(None)));
+    assert!(
+        missing.starts_with("a.rhai:2:33: there is no \"id\" here"),
+        "{missing}"
+    );
+    assert!(matches!(
+        version.template("other", &serde_json::Map::new()),
+        Ok(None)
+    ));
 }
 
 #[test]
 fn a_specification_is_as_strict_as_in_json() {
     for (map, expected) in [
-        ("#{name: \"a\", image: \"i\", memry: 1}", "memry: unknown field `memry`"),
+        (
+            "#{name: \"a\", image: \"i\", memry: 1}",
+            "memry: unknown field `memry`",
+        ),
         ("#{image: \"i\"}", "the specification: missing field `name`"),
-        ("#{name: \"a b\", image: \"i\"}", "the specification's name: \"a b\" is not a name"),
-        ("#{name: \"a\", image: \"i\", labels: #{x: 1}}", "the specification's labels.x: invalid type: integer `1`"),
-        ("#{name: \"a\", image: \"i\", port: 70000}", "the specification's port: invalid value"),
-        ("#{name: \"a\", image: \"i\", envs: #{f: |x| x}}", "envs: f: a function"),
+        (
+            "#{name: \"a b\", image: \"i\"}",
+            "the specification's name: \"a b\" is not a name",
+        ),
+        (
+            "#{name: \"a\", image: \"i\", labels: #{x: 1}}",
+            "the specification's labels.x: invalid type: integer `1`",
+        ),
+        (
+            "#{name: \"a\", image: \"i\", port: 70000}",
+            "the specification's port: invalid value",
+        ),
+        (
+            "#{name: \"a\", image: \"i\", envs: #{f: |x| x}}",
+            "envs: f: a function",
+        ),
         ("()", "the template returned ()"),
-        ("\"a\"", "the template returned the text \"a\"; it returns a map"),
+        (
+            "\"a\"",
+            "the template returned the text \"a\"; it returns a map",
+        ),
     ] {
-        let failed = fill(&load(&format!("template(\"t\", |vars| {map});")), json!({})).unwrap_err();
+        let failed =
+            fill(&load(&format!("template(\"t\", |vars| {map});")), json!({})).unwrap_err();
         assert!(failed.starts_with("a.rhai:1:1: "), "{failed}");
         assert!(failed.contains(expected), "{map}: {failed}");
     }
@@ -298,31 +437,62 @@ fn on_error_can_answer_in_its_own_words() {
     let reply = on_error("unknown_workload").unwrap().unwrap();
     assert_eq!((reply.status.as_u16(), &*reply.body), (404, "/x: no w"));
     let reply = on_error("queue_full").unwrap().unwrap();
-    assert_eq!((reply.status.as_u16(), reply.retry_after), (503, Some(Duration::from_secs(3))));
+    assert_eq!(
+        (reply.status.as_u16(), reply.retry_after),
+        (503, Some(Duration::from_secs(3)))
+    );
     assert_eq!(on_error("no_route").unwrap(), None);
-    assert!(on_error("bad").unwrap_err().message.contains("on_error returned a redirect; it returns respond(…) or ()"));
+    assert!(
+        on_error("bad")
+            .unwrap_err()
+            .message
+            .contains("on_error returned a redirect; it returns respond(…) or ()")
+    );
 }
 
 #[test]
 fn files_are_one_version_in_name_order() {
     let dir = Dir::new(&[
-        ("b.rhai", "route(\"/b\", |req| proxy(\"b\")); idle(|c| never());"),
-        ("a.rhai", "route(\"/a\", |req| proxy(\"a\")); template(\"t\", |v| #{});\nidle(|c| ());"),
+        (
+            "b.rhai",
+            "route(\"/b\", |req| proxy(\"b\")); idle(|c| never());",
+        ),
+        (
+            "a.rhai",
+            "route(\"/a\", |req| proxy(\"a\")); template(\"t\", |v| #{});\nidle(|c| ());",
+        ),
         (".hidden.rhai", "this is no script"),
         ("notes.txt", "nor is this"),
     ]);
     let version = dir.load().unwrap();
     let summary = version.summary();
-    let routes: Vec<_> = summary.routes.iter().map(|(p, at)| (p.as_str(), at.line)).collect();
+    let routes: Vec<_> = summary
+        .routes
+        .iter()
+        .map(|(p, at)| (p.as_str(), at.line))
+        .collect();
     assert_eq!(routes, [("/a", 1), ("/b", 1)]);
     assert_eq!(summary.templates[0].0, "t");
     assert!(summary.idle[0].to_string().ends_with("a.rhai:2:1"));
-    assert_eq!((summary.idle.len(), summary.ready.len(), summary.on_error.len()), (2, 0, 0));
-    assert_eq!(version.idle(&ContainerFacts::default()).unwrap(), Some(IdleRule::Never));
+    assert_eq!(
+        (
+            summary.idle.len(),
+            summary.ready.len(),
+            summary.on_error.len()
+        ),
+        (2, 0, 0)
+    );
+    assert_eq!(
+        version.idle(&ContainerFacts::default()).unwrap(),
+        Some(IdleRule::Never)
+    );
     assert_eq!((version.number(), version.hash().len()), (1, 64));
     let same = Dir::new(&[("a.rhai", "let a = 1;")]).load().unwrap();
     let other = Dir::new(&[("a.rhai", "let a = 2;")]).load().unwrap();
-    assert_eq!(same.hash(), Dir::new(&[("a.rhai", "let a = 1;")]).load().unwrap().hash());
+    assert_eq!(
+        same.hash(),
+        Dir::new(&[("a.rhai", "let a = 1;")]).load().unwrap().hash()
+    );
     assert_ne!(same.hash(), other.hash());
 }
 
@@ -338,7 +508,10 @@ fn all_errors_of_all_files_come_at_once() {
         ("g.rhai", "route(\"/\", Fn(\"proxy\"));"),
     ]);
     let errors = dir.errors();
-    let told: Vec<&str> = errors.iter().map(|error| error.lines().next().unwrap()).collect();
+    let told: Vec<&str> = errors
+        .iter()
+        .map(|error| error.lines().next().unwrap())
+        .collect();
     assert_eq!(
         told[..6],
         [
@@ -350,17 +523,33 @@ fn all_errors_of_all_files_come_at_once() {
             "e.rhai:1:1: route calls its closure with one argument, this one takes 2",
         ]
     );
-    assert!(told[6].starts_with("f.rhai:1:1: \"lib/none\" cannot be imported"), "{}", told[6]);
-    assert_eq!(told[7], "g.rhai:1:1: route takes a closure or a function of this script; \"proxy\" is none");
+    assert!(
+        told[6].starts_with("f.rhai:1:1: \"lib/none\" cannot be imported"),
+        "{}",
+        told[6]
+    );
+    assert_eq!(
+        told[7],
+        "g.rhai:1:1: route takes a closure or a function of this script; \"proxy\" is none"
+    );
 }
 
 #[test]
 fn a_directory_without_scripts_is_an_error_that_says_what_to_do() {
     let dir = Dir::new(&[("readme.txt", "")]);
     let errors = dir.errors();
-    assert!(errors[0].contains("there is no *.rhai file in the scripts directory"), "{errors:?}");
-    let missing = Version::load("/no/such/dir".as_ref(), &Default::default(), 1).err().unwrap();
-    assert!(missing[0].to_string().starts_with("/no/such/dir: the scripts directory cannot be read"));
+    assert!(
+        errors[0].contains("there is no *.rhai file in the scripts directory"),
+        "{errors:?}"
+    );
+    let missing = Version::load("/no/such/dir".as_ref(), &Default::default(), 1)
+        .err()
+        .unwrap();
+    assert!(
+        missing[0]
+            .to_string()
+            .starts_with("/no/such/dir: the scripts directory cannot be read")
+    );
 }
 
 #[test]
@@ -372,38 +561,71 @@ fn the_same_template_or_route_twice_is_refused_with_both_places() {
         .iter()
         .map(|error| error.lines().next().unwrap().to_owned())
         .collect();
-    assert!(told[0].starts_with("a.rhai:3:1: there is a template \"t\" already at a.rhai:1:1"), "{told:?}");
-    assert!(told[1].starts_with("a.rhai:4:1: the route \"/{b}\" matches the same as \"/{a}\" at a.rhai:2:1"));
+    assert!(
+        told[0].starts_with("a.rhai:3:1: there is a template \"t\" already at a.rhai:1:1"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with(
+            "a.rhai:4:1: the route \"/{b}\" matches the same as \"/{a}\" at a.rhai:2:1"
+        )
+    );
 }
 
 #[test]
 fn libraries_bring_functions_and_constants() {
     let dir = Dir::new(&[
-        ("a.rhai", "import \"lib/names\" as names;\nimport \"more/deep\" as deep;\n\
+        (
+            "a.rhai",
+            "import \"lib/names\" as names;\nimport \"more/deep\" as deep;\n\
           fn pick(req) { names::of(req.param(\"n\")) }\n\
           route(\"/{n}\", |req| proxy(pick(req)).port(names::PORT));\n\
-          route(\"/deep/{n}\", |req| proxy(deep::twice(req.param(\"n\"))));"),
-        ("lib/names.rhai", "import \"more/deep\" as deep; export const PORT = 81; const PRE = \"web-\";\n\
-          fn of(n) { global::PRE + n }\nfn all(n) { deep::twice(n) }"),
-        ("lib/more/deep.rhai", "fn twice(n) { helper(n) + n }\nfn helper(n) { n }"),
+          route(\"/deep/{n}\", |req| proxy(deep::twice(req.param(\"n\"))));",
+        ),
+        (
+            "lib/names.rhai",
+            "import \"more/deep\" as deep; export const PORT = 81; const PRE = \"web-\";\n\
+          fn of(n) { global::PRE + n }\nfn all(n) { deep::twice(n) }",
+        ),
+        (
+            "lib/more/deep.rhai",
+            "fn twice(n) { helper(n) + n }\nfn helper(n) { n }",
+        ),
     ]);
     let version = dir.load().unwrap_or_else(|errors| panic!("{}", errors[0]));
     let proxy = proxied(ask(&version, "/x"));
     assert_eq!((proxy.workload.as_str(), proxy.port), ("web-x", Some(81)));
     assert_eq!(proxied(ask(&version, "/deep/x")).workload.as_str(), "xx");
     let failed = ask_sent(&version, &Sent::get("/a%2Fb")).unwrap_err();
-    assert!(failed.contains("a.rhai:4:21: proxy: \"web-a/b\" is not a name"), "{failed}");
+    assert!(
+        failed.contains("a.rhai:4:21: proxy: \"web-a/b\" is not a name"),
+        "{failed}"
+    );
 }
 
 #[test]
 fn an_error_in_a_library_is_shown_there() {
     let dir = Dir::new(&[
-        ("a.rhai", "import \"lib/l\" as l;\nroute(\"/\", |req| l::f());"),
+        (
+            "a.rhai",
+            "import \"lib/l\" as l;\nroute(\"/\", |req| l::f());",
+        ),
         ("lib/l.rhai", "\nfn f() {\n  throw \"deep\"\n}"),
     ]);
-    let failed = dir.load().unwrap().decide(&Sent::get("/").facts()).unwrap_err();
-    assert!(failed.message.ends_with("lib/l.rhai:3:3: deep"), "{}", failed.message);
-    assert_eq!(failed.source_line.as_deref(), Some("3 |   throw \"deep\"\n  |   ^"));
+    let failed = dir
+        .load()
+        .unwrap()
+        .decide(&Sent::get("/").facts())
+        .unwrap_err();
+    assert!(
+        failed.message.ends_with("lib/l.rhai:3:3: deep"),
+        "{}",
+        failed.message
+    );
+    assert_eq!(
+        failed.source_line.as_deref(),
+        Some("3 |   throw \"deep\"\n  |   ^")
+    );
 }
 
 #[test]
@@ -411,20 +633,76 @@ fn imports_lead_nowhere_but_below_lib() {
     let outside = Dir::new(&[("secret.rhai", "fn f() { 1 }")]);
     let link = outside.path().join("secret.rhai");
     for (import, library, expected) in [
-        ("import \"../secret\" as s;", "", "is no path below the lib directory"),
-        ("import \"/etc/passwd\" as s;", "", "is no path below the lib directory"),
-        ("import \"lib/../a\" as s;", "", "is no path below the lib directory"),
-        ("import \"link\" as s;", "", "leads out of the scripts directory"),
-        ("let p = \"l\"; import p as s;", "", "import takes a path in quotes"),
-        ("route(\"/\", |req| { import \"l\" as s; () });", "", "import belongs at the top level"),
-        ("import \"l\" as s;", "import \"l\" as s;", "is imported in a circle"),
-        ("import \"l\" as s;", "fn f() { nope() }", "lib/l.rhai:1:10: there is no function `nope`"),
-        ("import \"l\" as s;", "route(\"/\", |r| ());", "lib/l.rhai:1:1: a file that is imported cannot call route(…)"),
-        ("import \"l\" as s; s::reg();", "fn reg() { route(\"/\", |r| ()) }", "cannot call route(…)"),
-        ("import \"l\" as s;", "let n = 0; export const F = || { n += 1; n };", "lib/l.rhai:1:34: a closure uses the variable `n`"),
-        ("import \"l\" as s; s::nope();", "fn f() { 1 }", "a.rhai:1:21: there is no function `nope` in module `s`"),
-        ("import \"l\" as s; s::f(1);", "fn f() { 1 }", "a.rhai:1:21: `f` takes 0 arguments, not 1"),
-        ("import \"l\" as s; let x = s::X;", "fn f() { 1 }", "module `s` exports no `X`"),
+        (
+            "import \"../secret\" as s;",
+            "",
+            "is no path below the lib directory",
+        ),
+        (
+            "import \"/etc/passwd\" as s;",
+            "",
+            "is no path below the lib directory",
+        ),
+        (
+            "import \"lib/../a\" as s;",
+            "",
+            "is no path below the lib directory",
+        ),
+        (
+            "import \"link\" as s;",
+            "",
+            "leads out of the scripts directory",
+        ),
+        (
+            "let p = \"l\"; import p as s;",
+            "",
+            "import takes a path in quotes",
+        ),
+        (
+            "route(\"/\", |req| { import \"l\" as s; () });",
+            "",
+            "import belongs at the top level",
+        ),
+        (
+            "import \"l\" as s;",
+            "import \"l\" as s;",
+            "is imported in a circle",
+        ),
+        (
+            "import \"l\" as s;",
+            "fn f() { nope() }",
+            "lib/l.rhai:1:10: there is no function `nope`",
+        ),
+        (
+            "import \"l\" as s;",
+            "route(\"/\", |r| ());",
+            "lib/l.rhai:1:1: a file that is imported cannot call route(…)",
+        ),
+        (
+            "import \"l\" as s; s::reg();",
+            "fn reg() { route(\"/\", |r| ()) }",
+            "cannot call route(…)",
+        ),
+        (
+            "import \"l\" as s;",
+            "let n = 0; export const F = || { n += 1; n };",
+            "lib/l.rhai:1:34: a closure uses the variable `n`",
+        ),
+        (
+            "import \"l\" as s; s::nope();",
+            "fn f() { 1 }",
+            "a.rhai:1:21: there is no function `nope` in module `s`",
+        ),
+        (
+            "import \"l\" as s; s::f(1);",
+            "fn f() { 1 }",
+            "a.rhai:1:21: `f` takes 0 arguments, not 1",
+        ),
+        (
+            "import \"l\" as s; let x = s::X;",
+            "fn f() { 1 }",
+            "module `s` exports no `X`",
+        ),
         ("let x = t::f();", "", "a.rhai:1:9: Undefined module: t"),
     ] {
         let dir = Dir::new(&[("a.rhai", import), ("lib/l.rhai", library)]);

@@ -46,23 +46,30 @@ route("*.example.com/{*rest}", |req| respond(200, req.host));
 "#;
 
 fn requests() -> impl Strategy<Value = Sent> {
-    let word = || select(vec!["", "a", "b", "q", "c", "h", "i", "s", "all", "n", "bad", "twice", "fn", "%41", "a%2Fb", "%ff", "x+y"]);
+    let word = || {
+        select(vec![
+            "", "a", "b", "q", "c", "h", "i", "s", "all", "n", "bad", "twice", "fn", "%41",
+            "a%2Fb", "%ff", "x+y",
+        ])
+    };
     let path = prop_oneof![
         Just("/const".to_owned()),
         (
-            select(vec!["path", "param", "branch", "branch", "branch", "loop", "many", "none"]),
+            select(vec![
+                "path", "param", "branch", "branch", "branch", "loop", "many", "none"
+            ]),
             prop::collection::vec(word(), 0..4)
         )
             .prop_map(|(route, words)| format!("/{route}/{}", words.join("/"))),
     ];
-    let query = prop::collection::vec(
-        (select(vec!["k", "a", "b", "%6b", "k1"]), word()),
-        0..3,
-    )
-    .prop_map(|pairs| {
-        let pairs = pairs.iter();
-        pairs.map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&")
-    });
+    let query = prop::collection::vec((select(vec!["k", "a", "b", "%6b", "k1"]), word()), 0..3)
+        .prop_map(|pairs| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect::<Vec<_>>()
+                .join("&")
+        });
     let headers = prop::collection::vec(
         (
             select(vec!["x-a", "x-b", "cookie"]),
@@ -155,9 +162,16 @@ fn only_what_a_handler_reads_makes_a_difference() {
     assert_eq!(ask(Sent::get("/a/x")), (0, 1, 0));
     assert_eq!(ask(Sent::get("/a/y?q=1").with("x-a", "1")), (1, 1, 0));
     assert_eq!(ask(Sent::get("/b/x")), (1, 2, 0));
-    let post = |target| Sent { method: Method::POST, ..Sent::get(target) };
+    let post = |target| Sent {
+        method: Method::POST,
+        ..Sent::get(target)
+    };
     assert_eq!(ask(post("/a/x")), (1, 3, 0));
-    assert_eq!(ask(post("/c/x")), (2, 3, 0), "the name is not read of a POST");
+    assert_eq!(
+        ask(post("/c/x")),
+        (2, 3, 0),
+        "the name is not read of a POST"
+    );
 }
 
 #[test]
@@ -173,11 +187,22 @@ fn two_hits_are_the_same_decision() {
 
 #[test]
 fn no_decision_is_remembered_and_a_failure_is_not() {
-    let (_, mut decider) = decider("route(\"/none\", |req| ()); route(\"/bad\", |req| proxy(req.query));");
+    let (_, mut decider) =
+        decider("route(\"/none\", |req| ()); route(\"/bad\", |req| proxy(req.query));");
     for _ in 0..2 {
-        assert!(decider.decide(&Sent::get("/none").facts()).unwrap().is_none());
+        assert!(
+            decider
+                .decide(&Sent::get("/none").facts())
+                .unwrap()
+                .is_none()
+        );
         assert!(decider.decide(&Sent::get("/bad").facts()).is_err());
-        assert!(decider.decide(&Sent::get("/nowhere").facts()).unwrap().is_none());
+        assert!(
+            decider
+                .decide(&Sent::get("/nowhere").facts())
+                .unwrap()
+                .is_none()
+        );
     }
     assert_eq!(counts(&decider), (1, 1, 2));
 }
@@ -195,11 +220,16 @@ fn reading_all_headers_or_too_much_is_not_remembered() {
 
 #[test]
 fn a_full_memo_starts_over() {
-    let dir = Dir::new(&[("a.rhai", "route(\"/{name}\", |req| proxy(req.param(\"name\")));")]);
+    let dir = Dir::new(&[(
+        "a.rhai",
+        "route(\"/{name}\", |req| proxy(req.param(\"name\")));",
+    )]);
     let scripts = Scripts::new(dir.load_with(&limits(10)).unwrap());
     let mut decider = Decider::new(scripts);
     for n in 0..25 {
-        decider.decide(&Sent::get(&format!("/a{n}")).facts()).unwrap();
+        decider
+            .decide(&Sent::get(&format!("/a{n}")).facts())
+            .unwrap();
         assert!(decider.remembered() <= 10);
     }
     decider.decide(&Sent::get("/a24").facts()).unwrap();
@@ -208,10 +238,13 @@ fn a_full_memo_starts_over() {
 
 #[test]
 fn long_keys_fill_the_memo_too() {
-    let (_, mut decider) = decider("route(\"/\", |req| respond(200, `${req.header(\"x-a\").len()}`));");
+    let (_, mut decider) =
+        decider("route(\"/\", |req| respond(200, `${req.header(\"x-a\").len()}`));");
     let long = "x".repeat(60_000);
     for n in 0..300 {
-        decider.decide(&Sent::get("/").with("x-a", &format!("{n}{long}")).facts()).unwrap();
+        decider
+            .decide(&Sent::get("/").with("x-a", &format!("{n}{long}")).facts())
+            .unwrap();
         assert!(decider.remembered() <= 150, "more than 8 MiB");
     }
 }
@@ -228,7 +261,8 @@ fn a_memo_of_no_entries_is_no_memo() {
 
 #[test]
 fn a_new_version_is_asked_at_once_and_remembers_nothing_of_the_old() {
-    let (scripts, mut decider) = decider("route(\"/a\", |req| proxy(\"old\")); route(\"/b\", |req| proxy(\"old\"));");
+    let (scripts, mut decider) =
+        decider("route(\"/a\", |req| proxy(\"old\")); route(\"/b\", |req| proxy(\"old\"));");
     let name = |decider: &mut Decider| {
         let decided = decider.decide(&Sent::get("/a").facts()).unwrap().unwrap();
         match &*decided.decision {
@@ -239,10 +273,15 @@ fn a_new_version_is_asked_at_once_and_remembers_nothing_of_the_old() {
     let told = |name: &str, route: &str| (name.to_owned(), route.to_owned());
     assert_eq!(name(&mut decider), told("old", "/a"));
     let before = decider.version();
-    scripts.current.store(Arc::new(load("route(\"/{*rest}\", |req| proxy(\"new\"));")));
+    scripts
+        .current
+        .store(Arc::new(load("route(\"/{*rest}\", |req| proxy(\"new\"));")));
     assert_eq!(name(&mut decider), told("new", "/{*rest}"));
     assert_eq!(name(&mut decider), told("new", "/{*rest}"));
     assert!(!Arc::ptr_eq(&before, &decider.version()));
-    assert!(Arc::ptr_eq(&scripts.current.load_full(), &decider.version()));
+    assert!(Arc::ptr_eq(
+        &scripts.current.load_full(),
+        &decider.version()
+    ));
     assert_eq!(counts(&decider), (1, 2, 0));
 }

@@ -139,5 +139,7 @@ pub fn said(version: &Version, sent: &Sent) -> String {
 
 pub fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let pairs = pairs.iter();
-    pairs.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    pairs
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }

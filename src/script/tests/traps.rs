@@ -74,7 +74,10 @@ fn sizes_and_depth_are_limited() {
     for (greedy, expected) in [
         ("let s = \"x\"; loop { s += s; }", "Length of string"),
         ("let a = [1]; loop { a += a; }", "Size of array"),
-        ("let m = #{}; for i in 0..5000 { m.set(\"k\" + i, i); }", "Size of object map"),
+        (
+            "let m = #{}; for i in 0..5000 { m.set(\"k\" + i, i); }",
+            "Size of object map",
+        ),
         ("let a = []; a.pad(100000000, 1);", "Size of array"),
         ("\"x\".pad(100000000, 'x');", "Length of string"),
         ("blob(100000000);", "Size of"),
@@ -124,14 +127,20 @@ fn the_deepest_allowed_nesting_fits_the_stack() {
         deep(12)
     );
     let worker = std::thread::Builder::new().stack_size(2 << 20);
-    let failed = worker.spawn(move || failure(&script)).unwrap().join().unwrap();
+    let failed = worker
+        .spawn(move || failure(&script))
+        .unwrap()
+        .join()
+        .unwrap();
     assert!(failed.contains("Stack overflow"), "{failed}");
 }
 
 #[test]
 fn a_captured_variable_is_refused_with_its_place() {
     assert_eq!(
-        errors("let n = 0;\nconst STEP = 1;\nroute(\"/\", |req| { n += STEP; respond(200, `${n}`) });"),
+        errors(
+            "let n = 0;\nconst STEP = 1;\nroute(\"/\", |req| { n += STEP; respond(200, `${n}`) });"
+        ),
         [
             "a.rhai:3:1: the closure uses `n`, which is or has a variable outside of it: that would be shared by all requests (make it a const, or let it be inside the closure)\n\
           3 | route(\"/\", |req| { n += STEP; respond(200, `${n}`) });\n  \
@@ -164,21 +173,33 @@ fn nothing_that_a_handler_does_is_seen_by_the_next_request() {
         ("const A = [1];", "A.push(1); A.len()"),
         ("const M = #{a: #{n: 0}};", "M.a.n += 1; M.a.n"),
         ("const M = #{n: 0};", "M.n += 1; M.n"),
-        ("const M = #{n: 0}; fn inc() { this.n += 1; this.n }", "M.inc()"),
+        (
+            "const M = #{n: 0}; fn inc() { this.n += 1; this.n }",
+            "M.inc()",
+        ),
         ("const M = #{n: 0}; fn f(m) { m.n += 1; m.n }", "f(M)"),
         ("const A = [[0]];", "A.for_each(|i| this[0] += 1); A[0][0]"),
         ("const A = [[0]];", "take(A[0]); A[0].len()"),
         ("const S = \"x\";", "S += \"y\"; S"),
         ("const N = 0; fn f() { global::N }", "f()"),
-        ("const P = proxy(\"a\");", "try { P.strip(1); } catch {} `${P}`.len()"),
-        ("const F = |x| { x.push(1); x.len() }; const A = [];", "F.call(A)"),
+        (
+            "const P = proxy(\"a\");",
+            "try { P.strip(1); } catch {} `${P}`.len()",
+        ),
+        (
+            "const F = |x| { x.push(1); x.len() }; const A = [];",
+            "F.call(A)",
+        ),
     ] {
         let version = load(&format!(
             "{constants} route(\"/\", |req| {{ let answer = {{ {attempt} }}; respond(200, `${{answer}}`) }});"
         ));
         let first = ask(&version, "/");
         assert_eq!(first, ask(&version, "/"), "{attempt}");
-        assert!(first.is_ok() || first.unwrap_err().contains("constant"), "{attempt}");
+        assert!(
+            first.is_ok() || first.unwrap_err().contains("constant"),
+            "{attempt}"
+        );
     }
 }
 
@@ -235,14 +256,22 @@ let r = a7() || true && a8();
             "a.rhai:22:25: there is no function `a8`",
         ]
     );
-    assert!(errors[3].ends_with("7 |         \"GET\" if chekc() => porxy(\"a\"),\n  |                             ^"));
+    assert!(errors[3].ends_with(
+        "7 |         \"GET\" if chekc() => porxy(\"a\"),\n  |                             ^"
+    ));
 }
 
 #[test]
 fn a_method_with_another_number_of_arguments_is_refused() {
     let errors = errors("route(\"/\", |req| proxy(\"a\").strip(1, 2).asleep());");
-    assert!(errors[0].starts_with("a.rhai:1:29: `strip` takes 1 argument, not 2"), "{errors:?}");
-    assert!(errors[1].starts_with("a.rhai:1:41: `asleep` takes 1 argument, not 0"), "{errors:?}");
+    assert!(
+        errors[0].starts_with("a.rhai:1:29: `strip` takes 1 argument, not 2"),
+        "{errors:?}"
+    );
+    assert!(
+        errors[1].starts_with("a.rhai:1:41: `asleep` takes 1 argument, not 0"),
+        "{errors:?}"
+    );
 }
 
 #[test]
@@ -267,10 +296,23 @@ fn what_can_be_called_is_not_refused() {
 #[test]
 fn nothing_impure_exists() {
     for impure in [
-        "timestamp()", "sleep(1)", "sleep(0.5)", "eval(\"1\")", "exit()", "rand()", "random()",
-        "open_file(\"/etc/passwd\")", "env(\"HOME\")", "Fn(\"sleep\").call(1)", "Fn(\"eval\").call(\"1\")",
+        "timestamp()",
+        "sleep(1)",
+        "sleep(0.5)",
+        "eval(\"1\")",
+        "exit()",
+        "rand()",
+        "random()",
+        "open_file(\"/etc/passwd\")",
+        "env(\"HOME\")",
+        "Fn(\"sleep\").call(1)",
+        "Fn(\"eval\").call(\"1\")",
     ] {
-        assert_eq!(errors(&format!("let x = 1;\n{impure};")).len(), 1, "{impure}");
+        assert_eq!(
+            errors(&format!("let x = 1;\n{impure};")).len(),
+            1,
+            "{impure}"
+        );
     }
     let failed = failure("route(\"/\", |req| { Fn(\"sle\" + \"ep\").call(3600); () });");
     assert!(failed.contains("sleep does not exist here"), "{failed}");
@@ -281,33 +323,56 @@ fn nothing_impure_exists() {
 #[test]
 fn hooks_are_registered_at_the_top_level_only() {
     let failed = failure("route(\"/\", |req| { route(\"/b\", |r| ()); () });");
-    assert!(failed.contains("route(…) belongs at the top level"), "{failed}");
+    assert!(
+        failed.contains("route(…) belongs at the top level"),
+        "{failed}"
+    );
 }
 
 #[test]
 fn an_error_without_a_place_is_shown_where_its_hook_was_registered() {
     let version = load("\n\n  route(\"/\", |req| 42);");
     let failure = version.decide(&Sent::get("/").facts()).unwrap_err();
-    assert!(failure.message.contains("a.rhai:3:3: the route returned the number 42, which is no decision"));
+    assert!(
+        failure
+            .message
+            .contains("a.rhai:3:3: the route returned the number 42, which is no decision")
+    );
     assert_eq!(
         failure.source_line.as_deref(),
         Some("3 |   route(\"/\", |req| 42);\n  |   ^")
     );
-    let failed = ask(&load("\n\n  route(\"/\", |req| { [1].map(|x| { loop {} }) });"), "/").unwrap_err();
+    let failed = ask(
+        &load("\n\n  route(\"/\", |req| { [1].map(|x| { loop {} }) });"),
+        "/",
+    )
+    .unwrap_err();
     assert!(failed.starts_with("a.rhai:3:"), "{failed}");
 }
 
 #[test]
 fn an_error_in_a_function_is_shown_there() {
-    let version = load("fn pick(n) {\n    proxy(n)\n}\nroute(\"/{n}\", |req| pick(req.param(\"n\")));");
+    let version =
+        load("fn pick(n) {\n    proxy(n)\n}\nroute(\"/{n}\", |req| pick(req.param(\"n\")));");
     let failure = version.decide(&Sent::get("/a%20b").facts()).unwrap_err();
-    assert!(failure.message.contains("a.rhai:2:5: proxy: \"a b\" is not a name"), "{}", failure.message);
-    assert_eq!(failure.source_line.as_deref(), Some("2 |     proxy(n)\n  |     ^"));
+    assert!(
+        failure
+            .message
+            .contains("a.rhai:2:5: proxy: \"a b\" is not a name"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(
+        failure.source_line.as_deref(),
+        Some("2 |     proxy(n)\n  |     ^")
+    );
 }
 
 #[test]
 fn a_panic_below_a_script_is_a_failure_like_any_other() {
-    let failed = guarded(10, Duration::MAX, || panic!("on purpose")).err().unwrap();
+    let failed = guarded(10, Duration::MAX, || panic!("on purpose"))
+        .err()
+        .unwrap();
     assert!(failed.message.contains("on purpose"));
     assert!(guarded(10, Duration::MAX, || Ok(Dynamic::UNIT)).is_ok());
 }
@@ -320,7 +385,10 @@ fn a_failed_call_leaves_nothing_behind() {
     );
     for _ in 0..3 {
         assert!(ask(&version, "/bad").is_err());
-        assert!(matches!(ask_sent(&version, &Sent::get("/good")), Ok(Some(Decision::Respond(_)))));
+        assert!(matches!(
+            ask_sent(&version, &Sent::get("/good")),
+            Ok(Some(Decision::Respond(_)))
+        ));
     }
 }
 
@@ -344,20 +412,34 @@ fn a_value_in_a_value_in_a_value_does_not_end_the_process() {
 fn closures_cannot_be_made_to_grow_without_limit() {
     // The size of a closure is not limited, and this doubles it each time.
     for grows in ["f = f.curry(f);", "f = curry(f, f);"] {
-        let errors = errors(&format!("route(\"/\", |req| {{ let f = |x| x; loop {{ {grows} }} }});"));
-        assert!(errors[0].contains("`curry` does not exist here"), "{errors:?}");
+        let errors = errors(&format!(
+            "route(\"/\", |req| {{ let f = |x| x; loop {{ {grows} }} }});"
+        ));
+        assert!(
+            errors[0].contains("`curry` does not exist here"),
+            "{errors:?}"
+        );
     }
-    let version = load("route(\"/\", |req| { let n = 2; let f = |x| x * n; respond(200, `${f.call(4)}`) });");
+    let version =
+        load("route(\"/\", |req| { let n = 2; let f = |x| x * n; respond(200, `${f.call(4)}`) });");
     assert_eq!(said(&version, &Sent::get("/")), "8");
 }
 
 #[test]
 fn a_decision_cannot_be_made_to_grow_without_limit() {
     for (grows, expected) in [
-        ("loop { p.set_header(\"a\", \"b\"); }", "more than 100 header edits"),
-        ("let v = \"v\"; v.pad(20000, 'v'); p.set_header(\"a\", v);", "longer than 8192 bytes"),
+        (
+            "loop { p.set_header(\"a\", \"b\"); }",
+            "more than 100 header edits",
+        ),
+        (
+            "let v = \"v\"; v.pad(20000, 'v'); p.set_header(\"a\", v);",
+            "longer than 8192 bytes",
+        ),
     ] {
-        let failed = failure(&format!("route(\"/\", |req| {{ let p = proxy(\"a\"); {grows} p }});"));
+        let failed = failure(&format!(
+            "route(\"/\", |req| {{ let p = proxy(\"a\"); {grows} p }});"
+        ));
         assert!(failed.contains(expected), "{failed}");
     }
 }
