@@ -37,17 +37,25 @@ fn facts<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestFacts<'a> {
 
 fn decide(path: &str) -> Option<Decision> {
     let decided = shipped().decide(&facts(path, &HeaderMap::new()));
-    decided.unwrap().map(|decided| Arc::unwrap_or_clone(decided.decision))
+    decided
+        .unwrap()
+        .map(|decided| Arc::unwrap_or_clone(decided.decision))
 }
 
 fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let pairs = pairs.iter();
-    pairs.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    pairs
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 #[test]
 fn a_session_goes_to_the_container_of_its_name_with_its_path_as_it_is() {
-    let to = |name| Some(Decision::Proxy(ProxyDecision::to(WorkloadName::new(name).unwrap())));
+    let to = |name| {
+        Some(Decision::Proxy(ProxyDecision::to(
+            WorkloadName::new(name).unwrap(),
+        )))
+    };
     assert_eq!(decide("/session/minion-1/"), to("minion-1"));
     assert_eq!(decide("/session/minion-1"), to("minion-1"));
     assert_eq!(decide("/session/minion-2/a/b%20c"), to("minion-2"));
@@ -57,7 +65,12 @@ fn a_session_goes_to_the_container_of_its_name_with_its_path_as_it_is() {
 
 #[test]
 fn a_name_that_none_can_have_is_not_found_rather_than_a_failure() {
-    for path in ["/session/a%2Fb/", "/session/%00/", "/session/..%2f/x", "/session/-/"] {
+    for path in [
+        "/session/a%2Fb/",
+        "/session/%00/",
+        "/session/..%2f/x",
+        "/session/-/",
+    ] {
         assert!(
             matches!(decide(path), Some(Decision::Respond(reply)) if reply.status == 404),
             "{path}"
@@ -68,7 +81,10 @@ fn a_name_that_none_can_have_is_not_found_rather_than_a_failure() {
 #[test]
 fn the_template_makes_a_minion() {
     let vars = |vars: serde_json::Value| vars.as_object().unwrap().clone();
-    let spec = shipped().template("minion", &vars(json!({"id": "1"}))).unwrap().unwrap();
+    let spec = shipped()
+        .template("minion", &vars(json!({"id": "1"})))
+        .unwrap()
+        .unwrap();
     assert_eq!(
         serde_json::to_value(&spec).unwrap(),
         json!({
@@ -88,16 +104,28 @@ fn the_template_makes_a_minion() {
         .template("minion", &vars(json!({"id": 2, "network": "other"})))
         .unwrap()
         .unwrap();
-    assert_eq!((spec.name.as_str(), spec.network.as_deref()), ("minion-2", Some("other")));
+    assert_eq!(
+        (spec.name.as_str(), spec.network.as_deref()),
+        ("minion-2", Some("other"))
+    );
     let missing = shipped().template("minion", &vars(json!({}))).unwrap_err();
-    assert!(missing.message.contains("there is no \"id\""), "{}", missing.message);
+    assert!(
+        missing.message.contains("there is no \"id\""),
+        "{}",
+        missing.message
+    );
 }
 
 #[test]
 fn its_health_url_is_probed_or_two_seconds_are_waited() {
-    let labels = |pairs| ContainerFacts { labels: texts(pairs), ..Default::default() };
+    let labels = |pairs| ContainerFacts {
+        labels: texts(pairs),
+        ..Default::default()
+    };
     assert_eq!(
-        shipped().ready(&labels(&[("healthcheck", "http://minion-1:9000/status")])).unwrap(),
+        shipped()
+            .ready(&labels(&[("healthcheck", "http://minion-1:9000/status")]))
+            .unwrap(),
         Some(ReadyRule::Probe {
             target: "http://minion-1:9000/status".to_owned(),
             every: Duration::from_millis(250),
@@ -110,9 +138,15 @@ fn its_health_url_is_probed_or_two_seconds_are_waited() {
 
 #[test]
 fn it_sleeps_after_the_time_in_its_environment() {
-    let envs = |pairs| ContainerFacts { envs: texts(pairs), ..Default::default() };
+    let envs = |pairs| ContainerFacts {
+        envs: texts(pairs),
+        ..Default::default()
+    };
     let after = |seconds| Some(IdleRule::StopAfter(Duration::from_secs(seconds)));
-    assert_eq!(shipped().idle(&envs(&[("IDLE", "1m30s")])).unwrap(), after(90));
+    assert_eq!(
+        shipped().idle(&envs(&[("IDLE", "1m30s")])).unwrap(),
+        after(90)
+    );
     assert_eq!(shipped().idle(&envs(&[])).unwrap(), after(600));
 }
 
@@ -127,9 +161,14 @@ fn only_an_unknown_container_has_words_of_its_own() {
             workload: "minion-9".to_owned(),
             retry_after_secs: None,
         };
-        shipped().on_error(&facts("/session/minion-9/", &headers), &error).unwrap()
+        shipped()
+            .on_error(&facts("/session/minion-9/", &headers), &error)
+            .unwrap()
     };
     let reply = on_error("unknown_workload").unwrap();
-    assert_eq!((reply.status.as_u16(), &*reply.body), (404, "there is no container minion-9\n"));
+    assert_eq!(
+        (reply.status.as_u16(), &*reply.body),
+        (404, "there is no container minion-9\n")
+    );
     assert_eq!(on_error("hold_timeout"), None);
 }

@@ -31,14 +31,23 @@ async fn delete(client: &crate::client::Client, name: &str) -> Answer {
 
 async fn a_specification_is_deployed_and_started(bench: Bench) {
     let gateway = bench.setup().start().await;
-    let sample = bench.sample("one").label("a.b/c", "d e\"f").env("LONG", &"x".repeat(10_000));
+    let sample = bench
+        .sample("one")
+        .label("a.b/c", "d e\"f")
+        .env("LONG", &"x".repeat(10_000));
     let answer = gateway.client.post_deploy("", &sample.0).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let made = answer.json();
     assert_eq!(made["name"], sample.name());
     let id = made["id"].as_str().expect("an id");
-    assert!(["starting", "ready"].contains(&made["state"].as_str().expect("a state")), "{made}");
-    assert_eq!(answer.header("location"), format!("/deploy/{}", sample.name()));
+    assert!(
+        ["starting", "ready"].contains(&made["state"].as_str().expect("a state")),
+        "{made}"
+    );
+    assert_eq!(
+        answer.header("location"),
+        format!("/deploy/{}", sample.name())
+    );
     assert!(bench.runs(id).await);
     let view = gateway.client.until_phase(sample.name(), "ready").await;
     assert_eq!(view["labels"]["a.b/c"], "d e\"f");
@@ -49,7 +58,10 @@ async fn a_specification_is_deployed_and_started(bench: Bench) {
 
 async fn a_template_is_filled_deployed_and_started(bench: Bench) {
     // Its names are the script's own, so they have to be made this line's.
-    let script = scripts::SHIPPED.replace("\"minion-\" + vars.id", "vars.mark + \"-minion-\" + vars.id");
+    let script = scripts::SHIPPED.replace(
+        "\"minion-\" + vars.id",
+        "vars.mark + \"-minion-\" + vars.id",
+    );
     let script = script.replace("minionapp:latest", &bench.image());
     assert_ne!(script, scripts::SHIPPED);
     let setup = bench.setup().script(script);
@@ -64,14 +76,21 @@ async fn a_template_is_filled_deployed_and_started(bench: Bench) {
     assert_eq!(answer.status, 201, "{}", answer.text());
     let name = format!("{}-minion-1", bench.mark());
     assert_eq!(answer.json()["name"], name);
-    let report = gateway.client.get(&format!("/session/{name}/hello")).await.ok();
+    let report = gateway
+        .client
+        .get(&format!("/session/{name}/hello"))
+        .await
+        .ok();
     assert_eq!(report["connstr"], "db 1");
     let labels = &gateway.client.view(&name).await["labels"];
     assert_eq!(labels["healthcheck"], format!("http://{name}:9000/status"));
     assert_eq!(labels["traefik.enable"], "true");
     let router = format!("traefik.http.routers.{name}");
     assert_eq!(labels[format!("{router}.entrypoints")], "web");
-    assert_eq!(labels[format!("{router}.rule")], format!("PathPrefix(\"/session/{name}/\")"));
+    assert_eq!(
+        labels[format!("{router}.rule")],
+        format!("PathPrefix(\"/session/{name}/\")")
+    );
 }
 
 async fn a_deployment_that_is_not_to_start_is_only_made(bench: Bench) {
@@ -86,14 +105,12 @@ async fn a_deployment_that_is_not_to_start_is_only_made(bench: Bench) {
 async fn containers_are_listed_and_shown_by_name_and_by_id(bench: Bench) {
     let gateway = bench.setup().start().await;
     let list = || async {
-        let answer = Answer::to(gateway.client.admin(Method::GET, "/deploy")).await.ok();
+        let answer = Answer::to(gateway.client.admin(Method::GET, "/deploy"))
+            .await
+            .ok();
         answer["instances"].as_array().expect("a list").clone()
     };
-    until("the engine was listed", || async {
-        let answer = Answer::to(gateway.client.admin(Method::GET, "/readyz")).await;
-        (answer.status == 200).then_some(())
-    })
-    .await;
+    gateway.client.until_ready().await;
     assert_eq!(list().await, Vec::<Value>::new());
     let samples = ["b", "a", "c"].map(|short| bench.sample(short));
     let mut ids = Vec::new();
@@ -102,14 +119,26 @@ async fn containers_are_listed_and_shown_by_name_and_by_id(bench: Bench) {
     }
     gateway.client.get(&samples[0].path("")).await.ok();
     let listed = list().await;
-    let names: Vec<_> = listed.iter().map(|one| one["name"].as_str().expect("a name")).collect();
+    let names: Vec<_> = listed
+        .iter()
+        .map(|one| one["name"].as_str().expect("a name"))
+        .collect();
     assert_eq!(names, ["a", "b", "c"].map(|short| bench.name(short)));
     let running = &listed[1];
     assert_eq!(running["phase"], "ready");
     assert_eq!(running["leases"], 0);
-    assert!(running["idle_seconds"].as_f64().is_some_and(|idle| idle < 60.0), "{running}");
+    assert!(
+        running["idle_seconds"]
+            .as_f64()
+            .is_some_and(|idle| idle < 60.0),
+        "{running}"
+    );
     assert_eq!(running["idle_stop_seconds"], 300.0);
-    assert!(running["address"].as_str().is_some_and(|address| address.ends_with(":9000")));
+    assert!(
+        running["address"]
+            .as_str()
+            .is_some_and(|address| address.ends_with(":9000"))
+    );
     for (sample, id) in samples.iter().zip(&ids) {
         for key in [sample.name(), id, &id[..12]] {
             assert_eq!(gateway.client.view(key).await["id"], **id, "by {key}");
@@ -129,10 +158,17 @@ async fn starting_is_answered_the_same_when_it_runs_and_waits_when_asked(bench: 
     let sample = bench.sample("one").env("BOOT_DELAY", "500ms");
     let id = gateway.client.create(&sample).await;
     let put = |key: &str, query: &str| {
-        Answer::to(gateway.client.admin(Method::PUT, &format!("/deploy/{key}{query}")))
+        Answer::to(
+            gateway
+                .client
+                .admin(Method::PUT, &format!("/deploy/{key}{query}")),
+        )
     };
     let first = put(&id, "").await.ok();
-    assert_eq!((&first["id"], &first["name"]), (&id.as_str().into(), &sample.name().into()));
+    assert_eq!(
+        (&first["id"], &first["name"]),
+        (&id.as_str().into(), &sample.name().into())
+    );
     assert!(bench.runs(&id).await);
     let ready = put(sample.name(), "?wait=ready").await.ok();
     assert_eq!(ready["state"], "ready");
@@ -149,12 +185,18 @@ async fn waiting_for_readiness_ends_with_its_time(bench: Bench) {
     let sample = bench.sample("one").with("image", crate::waking::GATED);
     gateway.client.create(&sample).await;
     let path = format!("/deploy/{}", sample.name());
-    let put = |query: &str| {
-        Answer::to(gateway.client.admin(Method::PUT, &format!("{path}{query}")))
-    };
-    put("?wait=ready&timeout=200ms").await.problem(504, "timed_out");
+    let put =
+        |query: &str| Answer::to(gateway.client.admin(Method::PUT, &format!("{path}{query}")));
+    put("?wait=ready&timeout=200ms")
+        .await
+        .problem(504, "timed_out");
     assert_eq!(gateway.client.phase(sample.name()).await, "starting");
-    for wrong in ["?wait=soon", "?wait=ready&timeout=never", "?timeout=1s", "?unknown=1"] {
+    for wrong in [
+        "?wait=soon",
+        "?wait=ready&timeout=never",
+        "?timeout=1s",
+        "?unknown=1",
+    ] {
         put(wrong).await.problem(400, "bad_request");
     }
     crate::waking::open_gate(&bench);
@@ -183,15 +225,24 @@ async fn removing_drains_and_leaves_nothing(bench: Bench) {
     assert_eq!(late.status, 404, "{}", late.text());
     slow.await.expect("an answer").ok();
     let removed = removed.await.expect("an answer").ok();
-    assert_eq!((&removed["name"], &removed["state"]), (&sample.name().into(), &"removed".into()));
+    assert_eq!(
+        (&removed["name"], &removed["state"]),
+        (&sample.name().into(), &"removed".into())
+    );
     assert!(!bench.runs(&id).await);
     assert!(!bench.exists(sample.name()).await);
-    delete(&gateway.client, sample.name()).await.problem(404, "unknown_workload");
+    delete(&gateway.client, sample.name())
+        .await
+        .problem(404, "unknown_workload");
     assert_eq!(gateway.client.get(&sample.path("")).await.status, 404);
 }
 
 async fn removing_cuts_off_what_does_not_end_in_its_time(bench: Bench) {
-    let gateway = bench.setup().set("lifecycle.drain_timeout", "500ms").start().await;
+    let gateway = bench
+        .setup()
+        .set("lifecycle.drain_timeout", "500ms")
+        .start()
+        .await;
     let sample = bench.sample("one");
     let id = gateway.client.run(&sample).await;
     let url = format!("http://{}{}", gateway.public, sample.path("events"));
@@ -226,7 +277,10 @@ async fn a_name_can_be_used_again_after_it_was_removed(bench: Bench) {
     for round in ["first", "second"] {
         let sample = bench.sample("one").env("CONNSTR", round);
         ids.push(gateway.client.run(&sample).await);
-        assert_eq!(gateway.client.get(&sample.path("")).await.ok()["connstr"], round);
+        assert_eq!(
+            gateway.client.get(&sample.path("")).await.ok()["connstr"],
+            round
+        );
         delete(&gateway.client, sample.name()).await.ok();
     }
     assert_ne!(ids[0], ids[1]);
@@ -243,9 +297,15 @@ async fn health_readiness_and_metrics_are_told(bench: Bench) {
     assert_eq!(get("/readyz").await.ok()["status"], "ready");
     let metrics = get("/metrics").await;
     let text = metrics.text();
-    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("application/openmetrics-text")
+    );
     assert!(text.trim_end().ends_with("# EOF"), "{text}");
-    let start = text.lines().find(|line| line.contains("starts_total") && line.contains(sample.name()));
+    let start = text
+        .lines()
+        .find(|line| line.contains("starts_total") && line.contains(sample.name()));
     assert!(start.is_some_and(|line| line.ends_with(" 1")), "{text}");
     // Names that anybody may make up are no labels: they would be without number.
     assert!(!text.contains("nobody-there"), "{text}");
@@ -257,8 +317,16 @@ async fn a_trailing_slash_makes_no_difference(bench: Bench) {
     let answer = gateway.client.post_deploy("/?start=false", &sample.0).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let path = format!("/deploy/{}/", sample.name());
-    Answer::to(gateway.client.admin(Method::GET, "/deploy/")).await.ok();
-    Answer::to(gateway.client.admin(Method::GET, &path)).await.ok();
-    Answer::to(gateway.client.admin(Method::PUT, &path)).await.ok();
-    Answer::to(gateway.client.admin(Method::DELETE, &path)).await.ok();
+    Answer::to(gateway.client.admin(Method::GET, "/deploy/"))
+        .await
+        .ok();
+    Answer::to(gateway.client.admin(Method::GET, &path))
+        .await
+        .ok();
+    Answer::to(gateway.client.admin(Method::PUT, &path))
+        .await
+        .ok();
+    Answer::to(gateway.client.admin(Method::DELETE, &path))
+        .await
+        .ok();
 }

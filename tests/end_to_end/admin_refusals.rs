@@ -23,12 +23,27 @@ lines![
 
 /// The refusal of a specification.
 async fn refused(bench: &Bench, gateway: &crate::gateway::Gateway, spec: &Value) -> Answer {
+    gateway.client.until_ready().await;
     let answer = gateway.client.post_deploy("", spec).await;
-    assert!((400..500).contains(&answer.status), "{} {}", answer.status, answer.text());
+    assert!(
+        (400..500).contains(&answer.status),
+        "{} {}",
+        answer.status,
+        answer.text()
+    );
     assert_eq!(answer.header("content-type"), "application/problem+json");
-    let listed = Answer::to(gateway.client.admin(reqwest::Method::GET, "/deploy")).await.ok();
-    assert_eq!(listed["instances"], json!([]), "something has stayed behind");
-    if let Some(name) = spec["name"].as_str().filter(|name| WorkloadName::new(name).is_ok()) {
+    let listed = Answer::to(gateway.client.admin(reqwest::Method::GET, "/deploy"))
+        .await
+        .ok();
+    assert_eq!(
+        listed["instances"],
+        json!([]),
+        "something has stayed behind"
+    );
+    if let Some(name) = spec["name"]
+        .as_str()
+        .filter(|name| WorkloadName::new(name).is_ok())
+    {
         assert!(!bench.exists(name).await, "{name} has stayed behind");
     }
     answer
@@ -48,7 +63,9 @@ async fn what_is_no_json_is_refused_with_its_place(bench: Bench) {
         ("   ", "empty"),
     ] {
         let request = gateway.client.admin(reqwest::Method::POST, "/deploy");
-        let request = request.header("content-type", "application/json").body(body);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
         let answer = Answer::to(request).await;
         assert_eq!(answer.status, 400, "{body:?}: {}", answer.text());
         let problem = answer.json();
@@ -56,7 +73,9 @@ async fn what_is_no_json_is_refused_with_its_place(bench: Bench) {
     }
     for body in ["[]", "7", "\"a\"", "null"] {
         let request = gateway.client.admin(reqwest::Method::POST, "/deploy");
-        let request = request.header("content-type", "application/json").body(body);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
         Answer::to(request).await.problem(422, "invalid_body");
     }
 }
@@ -79,7 +98,12 @@ async fn unknown_and_wrong_fields_are_refused_by_name(bench: Bench) {
     }
     let answer = refused(&bench, &gateway, &json!({ "name": good.name() })).await;
     assert!(detail(&answer.problem(422, "invalid_body")).contains("image"));
-    let answer = refused(&bench, &gateway, &json!({ "template": "minion", "var": {} })).await;
+    let answer = refused(
+        &bench,
+        &gateway,
+        &json!({ "template": "minion", "var": {} }),
+    )
+    .await;
     assert!(detail(&answer.problem(422, "invalid_body")).contains("var"));
     let twice = gateway.client.post_deploy("?start=maybe", &good.0).await;
     twice.problem(400, "bad_request");
@@ -99,11 +123,18 @@ async fn names_that_none_can_have_are_refused(bench: Bench) {
 
 async fn templates_that_do_not_exist_or_fail_are_refused(bench: Bench) {
     let more = "template(\"broken\", |vars| #{ name: vars.id + 1, image: 7 });";
-    let gateway = bench.setup().script(scripts::shipped_and(more)).start().await;
+    let gateway = bench
+        .setup()
+        .script(scripts::shipped_and(more))
+        .start()
+        .await;
     let wish = |template: &str, vars: Value| json!({ "template": template, "vars": vars });
     let answer = refused(&bench, &gateway, &wish("minoin", json!({}))).await;
     let problem = answer.problem(422, "unknown_template");
-    assert!(detail(&problem).contains("minoin") && detail(&problem).contains("minion"), "{problem}");
+    assert!(
+        detail(&problem).contains("minoin") && detail(&problem).contains("minion"),
+        "{problem}"
+    );
     for (template, vars) in [
         ("broken", json!({ "id": "1" })),
         ("minion", json!({})),
@@ -118,7 +149,12 @@ async fn templates_that_do_not_exist_or_fail_are_refused(bench: Bench) {
 async fn an_image_that_is_not_there_is_refused_and_nothing_stays(bench: Bench) {
     let gateway = bench.setup().start().await;
     let image = "wakegate-test-no-such-image:1";
-    let answer = refused(&bench, &gateway, &bench.sample("one").with("image", image).0).await;
+    let answer = refused(
+        &bench,
+        &gateway,
+        &bench.sample("one").with("image", image).0,
+    )
+    .await;
     let problem = answer.problem(422, "image_missing");
     assert!(detail(&problem).contains(image), "{problem}");
 }
@@ -154,8 +190,14 @@ async fn a_name_that_is_taken_is_refused_and_its_container_untouched(bench: Benc
 }
 
 async fn what_the_configuration_does_not_allow_is_refused_and_nothing_is_made(bench: Bench) {
-    let setup = bench.setup().set("spec.memory_max", "64MiB").set("spec.pids_max", 50);
-    let gateway = setup.set("spec.allow_binds", vec!["/srv/data"]).start().await;
+    let setup = bench
+        .setup()
+        .set("spec.memory_max", "64MiB")
+        .set("spec.pids_max", 50);
+    let gateway = setup
+        .set("spec.allow_binds", vec!["/srv/data"])
+        .start()
+        .await;
     for (field, value) in [
         ("binds", json!(["/etc:/x"])),
         ("binds", json!(["/srv/data/../../etc:/x"])),
@@ -173,23 +215,47 @@ async fn what_the_configuration_does_not_allow_is_refused_and_nothing_is_made(be
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
     }
     // All of it at once is all told at once.
-    let spec = bench.sample("one").with("privileged", true).with("network", "host");
-    let problem = refused(&bench, &gateway, &spec.0).await.problem(422, "not_allowed");
-    assert_eq!(problem["errors"].as_array().map(Vec::len), Some(2), "{problem}");
+    let spec = bench
+        .sample("one")
+        .with("privileged", true)
+        .with("network", "host");
+    let problem = refused(&bench, &gateway, &spec.0)
+        .await
+        .problem(422, "not_allowed");
+    assert_eq!(
+        problem["errors"].as_array().map(Vec::len),
+        Some(2),
+        "{problem}"
+    );
 }
 
 async fn limits_of_the_configuration_are_on_the_engines_container(bench: Bench) {
-    let setup = bench.setup().set("spec.memory_max", "64MiB").set("spec.cpus_max", 0.5);
+    let setup = bench
+        .setup()
+        .set("spec.memory_max", "64MiB")
+        .set("spec.cpus_max", 0.5);
     let gateway = setup.set("spec.pids_max", 50).start().await;
-    let modest = bench.sample("modest").with("memory", "32MiB").with("cpus", 0.25).with("pids", 20);
+    let modest = bench
+        .sample("modest")
+        .with("memory", "32MiB")
+        .with("cpus", 0.25)
+        .with("pids", 20);
     for (sample, memory, cpus, pids) in [
         (bench.sample("silent"), 64 << 20, 500_000_000, 50),
         (modest, 32 << 20, 250_000_000, 20),
     ] {
         let id = gateway.client.create(&sample).await;
-        let container = bench.engine().raw().inspect_container(&id, None).await.expect("it");
+        let container = bench
+            .engine()
+            .raw()
+            .inspect_container(&id, None)
+            .await
+            .expect("it");
         let limits = container.host_config.expect("limits");
-        assert_eq!((limits.memory, limits.nano_cpus), (Some(memory), Some(cpus)));
+        assert_eq!(
+            (limits.memory, limits.nano_cpus),
+            (Some(memory), Some(cpus))
+        );
         assert_eq!(limits.pids_limit, Some(pids));
         assert_eq!(limits.privileged, Some(false));
     }
@@ -199,6 +265,8 @@ async fn a_body_without_an_end_is_refused(bench: Bench) {
     let gateway = bench.setup().start().await;
     let request = gateway.client.admin(reqwest::Method::POST, "/deploy");
     let body = format!("{{\"name\": \"{}\"}}", "x".repeat(2 << 20));
-    let request = request.header("content-type", "application/json").body(body);
+    let request = request
+        .header("content-type", "application/json")
+        .body(body);
     Answer::to(request).await.problem(413, "body_too_large");
 }

@@ -171,7 +171,8 @@ impl Bench {
     pub fn story(&self) -> String {
         let gateways = self.0.gateways.lock();
         let logs = gateways.iter().map(|(_, log)| log.end());
-        logs.collect::<Vec<_>>().join("\n--- the next gateway ---\n")
+        logs.collect::<Vec<_>>()
+            .join("\n--- the next gateway ---\n")
     }
 
     /// Ends the gateways that still run and removes all that was made.
@@ -228,6 +229,13 @@ impl Sample {
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.0[key] = value.into();
         self
+    }
+
+    /// Another one with this added to its name.
+    pub fn renamed(self, more: &str) -> Self {
+        let name = format!("{}-{more}", self.name());
+        let health = format!("http://{name}:{PORT}/status");
+        self.with("name", name).label("healthcheck", &health)
     }
 
     /// Its path at the gateway, with what follows.

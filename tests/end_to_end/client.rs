@@ -47,7 +47,8 @@ impl Client {
 
     /// A request to the public listener.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.public))
+        self.http
+            .request(method, format!("http://{}{path}", self.public))
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -62,7 +63,8 @@ impl Client {
 
     /// A request to the admin API.
     pub fn admin(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.admin))
+        self.http
+            .request(method, format!("http://{}{path}", self.admin))
     }
 
     /// Where the admin API listens.
@@ -77,11 +79,26 @@ impl Client {
 
     /// A GET of any URL whose answer goes on.
     pub async fn open(&self, url: &str) -> reqwest::Response {
-        in_time("an answer begins", self.http.get(url).send()).await.expect(url)
+        in_time("an answer begins", self.http.get(url).send())
+            .await
+            .expect(url)
     }
 
     pub async fn post_deploy(&self, query: &str, spec: &Value) -> Answer {
-        Answer::to(self.admin(Method::POST, &format!("/deploy{query}")).json(spec)).await
+        Answer::to(
+            self.admin(Method::POST, &format!("/deploy{query}"))
+                .json(spec),
+        )
+        .await
+    }
+
+    /// Waits until the gateway knows what the engine has.
+    pub async fn until_ready(&self) {
+        let ready = until("the engine is listed", || async {
+            let answer = Answer::to(self.admin(Method::GET, "/readyz")).await;
+            (answer.status == 200).then_some(())
+        });
+        ready.await;
     }
 
     /// Makes a container that sleeps; gives its id.
@@ -192,7 +209,10 @@ impl Answer {
         assert_eq!(problem["status"], status, "{problem}");
         assert_eq!(problem["kind"], kind, "{problem}");
         for text in ["title", "detail"] {
-            assert!(problem[text].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
+            assert!(
+                problem[text].as_str().is_some_and(|text| !text.is_empty()),
+                "{problem}"
+            );
         }
         problem
     }

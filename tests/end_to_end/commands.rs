@@ -26,18 +26,29 @@ lines![
 async fn run(setup: &Setup, command: &str) -> Ran {
     setup.write();
     let file = setup.file();
-    setup.run(&[command, "--config", file.to_str().expect("a path in UTF-8")]).await
+    setup
+        .run(&[command, "--config", file.to_str().expect("a path in UTF-8")])
+        .await
 }
 
 /// The number of the first line with that text, from 1.
 fn line_of(text: &str, part: &str) -> usize {
-    1 + text.lines().position(|line| line.contains(part)).expect(part)
+    1 + text
+        .lines()
+        .position(|line| line.contains(part))
+        .expect(part)
 }
 
 async fn check_tells_that_all_is_well(bench: Bench) {
     let ran = run(&bench.setup(), "check").await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    for told in ["/session/{name}/{*rest}", "session.rhai:", "minion", "ready", "idle"] {
+    for told in [
+        "/session/{name}/{*rest}",
+        "session.rhai:",
+        "minion",
+        "ready",
+        "idle",
+    ] {
         assert!(ran.out.contains(told), "{told} is not in {ran:?}");
     }
     assert_eq!(ran.err, "");
@@ -88,11 +99,17 @@ async fn serve_refuses_what_check_refuses(bench: Bench) {
     let script = "route(\"/a\", |req| prox(\"a\"));\n";
     let ran = run(&bench.setup().script(script), "serve").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("session.rhai:1:") && ran.err.contains("prox"), "{ran:?}");
+    assert!(
+        ran.err.contains("session.rhai:1:") && ran.err.contains("prox"),
+        "{ran:?}"
+    );
 }
 
 async fn unknown_keys_are_refused_with_what_was_probably_meant(bench: Bench) {
-    let setup = bench.setup().set("hold.tme", "1s").set("lifecylce.idle_after", "1s");
+    let setup = bench
+        .setup()
+        .set("hold.tme", "1s")
+        .set("lifecylce.idle_after", "1s");
     let ran = run(&setup, "check").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     for told in ["tme", "time", "lifecylce", "lifecycle"] {
@@ -108,12 +125,22 @@ async fn variables_of_the_environment_go_before_the_file(bench: Bench) {
     let gateway = setup.start().await;
     let sample = bench.sample("one").with("image", GATED);
     gateway.client.create(&sample).await;
-    gateway.client.get(&sample.path("")).await.problem(504, "hold_timeout");
+    gateway
+        .client
+        .get(&sample.path(""))
+        .await
+        .problem(504, "hold_timeout");
     // An empty one counts as not set, as compose files make them; a wrong one is named.
-    let wrong = bench.setup().env("WAKEGATE_HOLD_TIME", "soon").env("WAKEGATE_LOG_LEVEL", "");
+    let wrong = bench
+        .setup()
+        .env("WAKEGATE_HOLD_TIME", "soon")
+        .env("WAKEGATE_LOG_LEVEL", "");
     let ran = run(&wrong, "check").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("WAKEGATE_HOLD_TIME") && ran.err.contains("soon"), "{ran:?}");
+    assert!(
+        ran.err.contains("WAKEGATE_HOLD_TIME") && ran.err.contains("soon"),
+        "{ran:?}"
+    );
     assert!(!ran.err.contains("LOG_LEVEL"), "{ran:?}");
 }
 
@@ -130,7 +157,11 @@ async fn a_port_that_is_taken_is_one_sentence(bench: Bench) {
     for key in ["public.listen", "admin.listen"] {
         let ran = run(&bench.setup().set(key, address.as_str()), "serve").await;
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        let said: Vec<_> = ran.err.lines().filter(|line| line.contains(&address)).collect();
+        let said: Vec<_> = ran
+            .err
+            .lines()
+            .filter(|line| line.contains(&address))
+            .collect();
         assert!(said.iter().any(|line| line.contains("in use")), "{ran:?}");
         assert!(!ran.err.contains("panicked"), "{ran:?}");
     }
@@ -142,12 +173,19 @@ async fn a_state_folder_that_another_gateway_uses_is_one_sentence(bench: Bench) 
     let ran = run(&setup, "serve").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("in use by another gateway"), "{ran:?}");
-    gateway.client.get("/nothing").await.problem(404, "no_route");
+    gateway
+        .client
+        .get("/nothing")
+        .await
+        .problem(404, "no_route");
 }
 
 async fn without_an_engine_auto_takes_child_processes_and_says_so_in_one_line(bench: Bench) {
     let setup = bench.setup().set("runtime.engine", "auto");
-    let gateway = setup.env("DOCKER_HOST", "unix:///no/such/docker.sock").start().await;
+    let gateway = setup
+        .env("DOCKER_HOST", "unix:///no/such/docker.sock")
+        .start()
+        .await;
     let said = gateway.log.lines_with("child processes");
     assert_eq!(said.len(), 1, "{}", gateway.log.text());
     assert!(said[0].contains("/no/such/docker.sock"), "{}", said[0]);
@@ -170,7 +208,14 @@ async fn the_help_names_the_commands_and_where_to_begin(bench: Bench) {
     let setup = bench.setup();
     let ran = setup.run(&["--help"]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    for told in ["serve", "check", "demo", "minion", "gateway.toml", "WAKEGATE_"] {
+    for told in [
+        "serve",
+        "check",
+        "demo",
+        "minion",
+        "gateway.toml",
+        "WAKEGATE_",
+    ] {
         assert!(ran.out.contains(told), "{told} is not in\n{}", ran.out);
     }
     let ran = setup.run(&["serve", "--help"]).await;
@@ -183,7 +228,9 @@ async fn the_help_names_the_commands_and_where_to_begin(bench: Bench) {
 async fn a_configuration_that_is_not_there_is_one_sentence(bench: Bench) {
     let setup = bench.setup();
     for command in ["serve", "check"] {
-        let ran = setup.run(&[command, "--config", "no/such/gateway.toml"]).await;
+        let ran = setup
+            .run(&[command, "--config", "no/such/gateway.toml"])
+            .await;
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.err.contains("no/such/gateway.toml"), "{ran:?}");
         assert!(ran.err.contains("no such file"), "{ran:?}");
@@ -191,11 +238,17 @@ async fn a_configuration_that_is_not_there_is_one_sentence(bench: Bench) {
 }
 
 async fn the_log_can_be_json(bench: Bench) {
-    let setup = bench.setup().set("log.format", "json").set("log.requests", true);
+    let setup = bench
+        .setup()
+        .set("log.format", "json")
+        .set("log.requests", true);
     setup.write();
     let file = setup.file();
     let mut command = setup.command(&["serve", "--config", file.to_str().expect("UTF-8")]);
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let mut child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
     let output = child.stderr.take().expect("its output");
     let first = tokio::task::spawn_blocking(move || {
         use std::io::BufRead;
@@ -207,7 +260,10 @@ async fn the_log_can_be_json(bench: Bench) {
     let _ = child.wait();
     for line in lines.expect("lines") {
         let line: serde_json::Value = serde_json::from_str(&line).expect(&line);
-        assert!(line["message"].is_string() && line["level"].is_string(), "{line}");
+        assert!(
+            line["message"].is_string() && line["level"].is_string(),
+            "{line}"
+        );
     }
 }
 
@@ -216,16 +272,30 @@ async fn the_gateway_and_the_engine_live_apart(bench: Bench) {
     let setup = bench.setup().set("runtime.engine", "docker");
     let ran = run(&setup.clone().set("docker.host", "ftp://x"), "serve").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("ftp://x") && ran.err.contains("gateway.toml:"), "{ran:?}");
-    let gateway = setup.set("docker.host", "unix:///no/such/docker.sock").start().await;
+    assert!(
+        ran.err.contains("ftp://x") && ran.err.contains("gateway.toml:"),
+        "{ran:?}"
+    );
+    let gateway = setup
+        .set("docker.host", "unix:///no/such/docker.sock")
+        .start()
+        .await;
     let answer = gateway.client.get("/session/one/").await;
     let problem = answer.problem(503, "engine_unreachable");
-    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("/no/such/docker.sock")));
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains("/no/such/docker.sock"))
+    );
     assert!(answer.retry_after().as_secs() >= 1);
     let listed = crate::client::Answer::to(gateway.client.admin(reqwest::Method::GET, "/deploy"));
     listed.await.problem(503, "engine_unreachable");
     let ready = crate::client::Answer::to(gateway.client.admin(reqwest::Method::GET, "/readyz"));
     assert_eq!(ready.await.status, 503);
     let spec = bench.sample("one");
-    gateway.client.post_deploy("", &spec.0).await.problem(503, "engine_unreachable");
+    gateway
+        .client
+        .post_deploy("", &spec.0)
+        .await
+        .problem(503, "engine_unreachable");
 }

@@ -53,7 +53,9 @@ async fn a_container_is_made_again_after_it_was_removed(bench: Bench) {
     for _ in 0..2 {
         gateway.client.get(&path).await.ok();
         ids.push(gateway.client.view(&name).await["id"].clone());
-        let request = gateway.client.admin(reqwest::Method::DELETE, &format!("/deploy/{name}"));
+        let request = gateway
+            .client
+            .admin(reqwest::Method::DELETE, &format!("/deploy/{name}"));
         crate::client::Answer::to(request).await.ok();
         assert!(!bench.exists(&name).await);
     }
@@ -64,7 +66,10 @@ async fn a_template_that_cannot_be_filled_is_502_and_makes_nothing(bench: Bench)
     let gateway = bench.setup().script(script(&bench.image())).start().await;
     let name = bench.name("made");
     for (kind, said) in [("bad", "not that kind"), ("other", "another-name")] {
-        let answer = gateway.client.get(&format!("/make/{name}/x?kind={kind}")).await;
+        let answer = gateway
+            .client
+            .get(&format!("/make/{name}/x?kind={kind}"))
+            .await;
         answer.problem(502, "script_failed");
         let line = gateway.log.line_with(answer.header("wakegate-error")).await;
         assert!(line.contains(said), "{line}");
@@ -77,7 +82,10 @@ async fn a_template_that_cannot_be_filled_is_502_and_makes_nothing(bench: Bench)
 async fn what_the_engine_refuses_to_make_is_503_with_the_reason_and_nothing_stays(bench: Bench) {
     let gateway = bench.setup().script(script(&bench.image())).start().await;
     let name = bench.name("made");
-    let answer = gateway.client.get(&format!("/make/{name}/x?kind=no-image")).await;
+    let answer = gateway
+        .client
+        .get(&format!("/make/{name}/x?kind=no-image"))
+        .await;
     let problem = answer.problem(503, "start_failed");
     let detail = problem["detail"].as_str().expect("text");
     assert!(detail.contains("wakegate-test-no-such-image:1"), "{detail}");

@@ -25,19 +25,33 @@ async fn an_application_that_never_gets_healthy_is_stopped_and_those_who_wait_ar
 ) {
     let setup = bench.setup().script(scripts::hasty());
     let gateway = setup.set("lifecycle.backoff_min", "50s").start().await;
-    let sample = bench.sample("one").env("FAIL_STATUS", "500").env("IDLE", "0");
+    let sample = bench
+        .sample("one")
+        .env("FAIL_STATUS", "500")
+        .env("IDLE", "0");
     let id = gateway.client.create(&sample).await;
     let path = sample.path("");
     let (one, other) = tokio::join!(gateway.client.get(&path), gateway.client.get(&path));
     for answer in [one, other] {
         let problem = answer.problem(503, "start_failed");
         let detail = problem["detail"].as_str().expect("text");
-        assert!(detail.contains("not ready within") && detail.contains("500"), "{detail}");
+        assert!(
+            detail.contains("not ready within") && detail.contains("500"),
+            "{detail}"
+        );
         assert!(answer.retry_after() > Duration::from_secs(10));
     }
     let view = gateway.client.until_phase(sample.name(), "failed").await;
-    assert!(view["reason"].as_str().is_some_and(|reason| reason.contains("500")), "{view}");
-    assert!(!bench.runs(&id).await, "what did not get healthy is stopped");
+    assert!(
+        view["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("500")),
+        "{view}"
+    );
+    assert!(
+        !bench.runs(&id).await,
+        "what did not get healthy is stopped"
+    );
     assert!(bench.output(&id).await.contains("ends: SIGTERM"));
 
     // In its pause it is refused at once, and not started.
@@ -51,7 +65,10 @@ async fn an_application_that_never_gets_healthy_is_stopped_and_those_who_wait_ar
 async fn an_application_that_crashes_before_it_is_ready_is_a_503_with_its_exit_code(bench: Bench) {
     let setup = bench.setup().set("lifecycle.backoff_min", "50s");
     let gateway = setup.start().await;
-    let sample = bench.sample("one").env("BOOT_DELAY", "1h").env("CRASH_AFTER", "300ms");
+    let sample = bench
+        .sample("one")
+        .env("BOOT_DELAY", "1h")
+        .env("CRASH_AFTER", "300ms");
     let id = gateway.client.create(&sample).await;
     let answer = gateway.client.get(&sample.path("")).await;
     let problem = answer.problem(503, "start_failed");
@@ -65,7 +82,10 @@ async fn an_application_that_crashes_before_it_is_ready_is_a_503_with_its_exit_c
 async fn each_failure_in_a_row_is_followed_by_a_longer_pause(bench: Bench) {
     let setup = bench.setup().set("lifecycle.backoff_min", "20s");
     let gateway = setup.set("lifecycle.backoff_max", "2m").start().await;
-    let sample = bench.sample("one").env("BOOT_DELAY", "1h").env("CRASH_AFTER", "50ms");
+    let sample = bench
+        .sample("one")
+        .env("BOOT_DELAY", "1h")
+        .env("CRASH_AFTER", "50ms");
     gateway.client.create(&sample).await;
     // With a fifth of jitter either way, and some time that passes before it is asked.
     for (least, most) in [(5, 24), (25, 48), (60, 96), (90, 144), (90, 144)] {
@@ -74,8 +94,16 @@ async fn each_failure_in_a_row_is_followed_by_a_longer_pause(bench: Bench) {
         let failed = Answer::to(gateway.client.admin(Method::PUT, &path)).await;
         failed.problem(503, "failed");
         gateway.client.until_phase(sample.name(), "failed").await;
-        let pause = gateway.client.get(&sample.path("")).await.retry_after().as_secs();
-        assert!((least..=most).contains(&pause), "{pause} s are not {least} to {most}");
+        let pause = gateway
+            .client
+            .get(&sample.path(""))
+            .await
+            .retry_after()
+            .as_secs();
+        assert!(
+            (least..=most).contains(&pause),
+            "{pause} s are not {least} to {most}"
+        );
     }
 }
 
@@ -99,7 +127,11 @@ async fn a_program_that_is_not_there_is_a_503_that_names_it(bench: Bench) {
     gateway.client.create(&sample).await;
     let answer = gateway.client.get(&sample.path("")).await;
     let problem = answer.problem(503, "start_failed");
-    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("/no/such/program")));
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains("/no/such/program"))
+    );
 }
 
 async fn a_ready_rule_that_fails_is_told_with_its_place(bench: Bench) {
@@ -110,7 +142,10 @@ async fn a_ready_rule_that_fails_is_told_with_its_place(bench: Bench) {
     let answer = gateway.client.get(&sample.path("")).await;
     answer.problem(503, "start_failed");
     gateway.client.until_phase(sample.name(), "failed").await;
-    assert!(!bench.runs(&id).await, "what cannot be judged is not left running");
+    assert!(
+        !bench.runs(&id).await,
+        "what cannot be judged is not left running"
+    );
     gateway.log.line_with("session.rhai:2:").await;
 }
 
@@ -143,7 +178,9 @@ async fn a_crash_while_it_is_used_is_noticed_and_the_next_request_wakes_it(bench
     .await;
     bench.kill(&id).await;
     // It may have been done: it is not sent a second time.
-    slow.await.expect("an answer").problem(502, "upstream_failed");
+    slow.await
+        .expect("an answer")
+        .problem(502, "upstream_failed");
     gateway.client.until_phase(sample.name(), "stopped").await;
     gateway.client.get(&sample.path("")).await.ok();
     assert_eq!(bench.starts(&id).await, 2);

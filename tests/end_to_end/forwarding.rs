@@ -30,7 +30,9 @@ async fn method_path_query_headers_and_body_reach_the_application_unchanged(benc
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one");
     gateway.client.create(&sample).await;
-    for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+    for method in [
+        "GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PROPFIND",
+    ] {
         // Nothing of the path is decoded, joined or cleaned.
         let path = sample.path("a%2Fb//c/%C3%A4;p=1/");
         let request = format!(
@@ -68,7 +70,12 @@ async fn hop_by_hop_headers_go_no_further(bench: Bench) {
     let answer = exchange(&gateway.public, request.as_bytes()).await;
     let headers = report(&answer)["headers"].clone();
     for gone in [
-        "x-mine", "keep-alive", "proxy-connection", "proxy-authorization", "te", "upgrade",
+        "x-mine",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "upgrade",
     ] {
         assert_eq!(headers.get(gone), None, "{gone} in {headers}");
     }
@@ -95,7 +102,9 @@ async fn the_way_is_told_in_x_forwarded_headers_and_a_stranger_cannot_forge_them
 }
 
 async fn a_trusted_proxys_x_forwarded_headers_are_kept_and_gone_on_with(bench: Bench) {
-    let setup = bench.setup().set("public.trusted_proxies", vec!["127.0.0.0/8"]);
+    let setup = bench
+        .setup()
+        .set("public.trusted_proxies", vec!["127.0.0.0/8"]);
     let gateway = setup.start().await;
     let sample = bench.sample("one");
     gateway.client.create(&sample).await;
@@ -122,7 +131,8 @@ async fn one_connection_carries_many_requests_to_many_containers(bench: Bench) {
     for round in 0..3 {
         for sample in &samples {
             let path = sample.path(&round.to_string());
-            wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+            wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+                .await;
             let head = wire.until("\r\n\r\n").await;
             // The report's last field is the body's, so this is its end.
             let body = wire.until("}}").await;
@@ -137,13 +147,19 @@ async fn a_request_in_http_1_0_is_answered_in_its_way(bench: Bench) {
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one");
     gateway.client.create(&sample).await;
-    let request = format!("GET {} HTTP/1.0\r\n\r\n", sample.path("events?count=2&every=10"));
+    let request = format!(
+        "GET {} HTTP/1.0\r\n\r\n",
+        sample.path("events?count=2&every=10")
+    );
     let answer = exchange(&gateway.public, request.as_bytes()).await;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.0 200"), "{head}");
     // Chunks would be nothing to such a client.
     assert!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
-    assert!(body.starts_with("id:") || body.starts_with("data:"), "{body:?}");
+    assert!(
+        body.starts_with("id:") || body.starts_with("data:"),
+        "{body:?}"
+    );
     assert!(body.contains("id: 2"), "{body:?}");
 }
 
@@ -156,7 +172,10 @@ async fn an_answer_to_head_has_no_body(bench: Bench) {
     let answer = exchange(&gateway.public, request.as_bytes()).await;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.contains(" 200 ") && body.is_empty(), "{answer}");
-    assert!(head.to_ascii_lowercase().contains("content-length: 1000"), "{head}");
+    assert!(
+        head.to_ascii_lowercase().contains("content-length: 1000"),
+        "{head}"
+    );
 }
 
 async fn a_body_that_waits_for_leave_gets_it(bench: Bench) {

@@ -30,7 +30,11 @@ impl Log {
 
     pub fn lines_with(&self, text: &str) -> Vec<String> {
         let lines = self.0.lock();
-        lines.iter().filter(|line| line.contains(text)).cloned().collect()
+        lines
+            .iter()
+            .filter(|line| line.contains(text))
+            .cloned()
+            .collect()
     }
 
     /// Waits for a line with that text.
@@ -67,7 +71,9 @@ impl Gateway {
         let lines = BufReader::new(child.stderr.take().expect("its output")).lines();
         let reader = log.clone();
         std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| reader.0.lock().push(line));
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| reader.0.lock().push(line));
         });
         bench.note(pid, log.clone());
         let mut gateway = Self {
@@ -122,7 +128,9 @@ impl Gateway {
     /// Waits until it has ended by itself.
     pub async fn exit_code(mut self) -> Option<i32> {
         let child = Mutex::new(&mut self.child);
-        let status = until("it ends", || async { child.lock().try_wait().expect("a child") });
+        let status = until("it ends", || async {
+            child.lock().try_wait().expect("a child")
+        });
         status.await.code()
     }
 

@@ -44,7 +44,10 @@ async fn without_a_token_it_does_not_start_where_others_can_reach_it(bench: Benc
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8008"] {
         let ran = run(&bench.setup().set("admin.listen", listen)).await;
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(ran.err.contains("token") && ran.err.contains("gateway.toml:"), "{ran:?}");
+        assert!(
+            ran.err.contains("token") && ran.err.contains("gateway.toml:"),
+            "{ran:?}"
+        );
         assert!(ran.err.contains(listen), "{ran:?}");
         assert!(!ran.err.contains("panic"), "{ran:?}");
     }
@@ -52,7 +55,13 @@ async fn without_a_token_it_does_not_start_where_others_can_reach_it(bench: Benc
 
 async fn with_a_token_it_starts_there_and_asks_for_it(bench: Bench) {
     let gateway = everywhere(&bench).set("admin.token", TOKEN).start().await;
-    let port = gateway.client.admin_address().rsplit_once(':').expect("a port").1.to_owned();
+    let port = gateway
+        .client
+        .admin_address()
+        .rsplit_once(':')
+        .expect("a port")
+        .1
+        .to_owned();
     let url = format!("http://127.0.0.1:{port}");
     let get = |path: &str, token: Option<&str>| {
         let mut request = reqwest::Client::builder()
@@ -79,7 +88,10 @@ async fn with_a_token_it_starts_there_and_asks_for_it(bench: Bench) {
     get("/readyz", Some(&bearer)).await.ok();
     // Whoever watches over it has no token.
     get("/healthz", None).await.ok();
-    assert!(!gateway.log.text().contains(TOKEN), "a secret is in the log");
+    assert!(
+        !gateway.log.text().contains(TOKEN),
+        "a secret is in the log"
+    );
 }
 
 async fn the_token_may_come_from_a_file_or_the_environment(bench: Bench) {
@@ -88,7 +100,13 @@ async fn the_token_may_come_from_a_file_or_the_environment(bench: Bench) {
     let from_environment = everywhere(&bench).env("WAKEGATE_ADMIN_TOKEN", TOKEN);
     for setup in [from_file, from_environment] {
         let gateway = setup.start().await;
-        let port = gateway.client.admin_address().rsplit_once(':').expect("a port").1.to_owned();
+        let port = gateway
+            .client
+            .admin_address()
+            .rsplit_once(':')
+            .expect("a port")
+            .1
+            .to_owned();
         let request = |token: &str| {
             format!(
                 "GET /deploy HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\
@@ -105,8 +123,15 @@ async fn the_token_may_come_from_a_file_or_the_environment(bench: Bench) {
 
 async fn no_token_is_needed_where_that_is_written_down(bench: Bench) {
     let gateway = everywhere(&bench).set("admin.insecure", true).start().await;
-    let port = gateway.client.admin_address().rsplit_once(':').expect("a port").1.to_owned();
-    let request = format!("GET /deploy HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+    let port = gateway
+        .client
+        .admin_address()
+        .rsplit_once(':')
+        .expect("a port")
+        .1
+        .to_owned();
+    let request =
+        format!("GET /deploy HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
     let answer = exchange(&format!("127.0.0.1:{port}"), request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
@@ -114,21 +139,37 @@ async fn no_token_is_needed_where_that_is_written_down(bench: Bench) {
 async fn a_web_page_cannot_use_it_through_a_browser(bench: Bench) {
     let setup = bench.setup().set("admin.hosts", vec!["gate.example"]);
     let gateway = setup.start().await;
-    let port = gateway.client.admin_address().rsplit_once(':').expect("a port").1.to_owned();
+    let port = gateway
+        .client
+        .admin_address()
+        .rsplit_once(':')
+        .expect("a port")
+        .1
+        .to_owned();
     let with = |name: &str, value: &str| {
         let request = gateway.client.admin(Method::GET, "/deploy");
         Answer::to(request.header(name, value))
     };
     // Its own name, pointed at this listener.
-    for host in ["evil.example", &format!("evil.example:{port}"), "localhost.evil.example"] {
+    for host in [
+        "evil.example",
+        &format!("evil.example:{port}"),
+        "localhost.evil.example",
+    ] {
         with("host", host).await.problem(421, "unknown_host");
     }
-    for host in [&format!("localhost:{port}"), &format!("127.0.0.1:{port}"), "gate.example"] {
+    for host in [
+        &format!("localhost:{port}"),
+        &format!("127.0.0.1:{port}"),
+        "gate.example",
+    ] {
         assert_eq!(with("host", host).await.status, 200, "{host}");
     }
     let sample = bench.sample("one");
     let from_page = gateway.client.admin(Method::POST, "/deploy");
-    let from_page = from_page.header("origin", "http://evil.example").json(&sample.0);
+    let from_page = from_page
+        .header("origin", "http://evil.example")
+        .json(&sample.0);
     assert_eq!(Answer::to(from_page).await.status, 403);
     assert!(!bench.exists(sample.name()).await);
 }
@@ -136,8 +177,15 @@ async fn a_web_page_cannot_use_it_through_a_browser(bench: Bench) {
 async fn a_body_of_another_type_is_refused(bench: Bench) {
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one");
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
-        let mut request = gateway.client.admin(Method::POST, "/deploy").body(sample.0.to_string());
+    for kind in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+    ] {
+        let mut request = gateway
+            .client
+            .admin(Method::POST, "/deploy")
+            .body(sample.0.to_string());
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
@@ -146,18 +194,31 @@ async fn a_body_of_another_type_is_refused(bench: Bench) {
     }
     let request = gateway.client.admin(Method::POST, "/deploy?start=false");
     let request = request.header("content-type", "application/json; charset=utf-8");
-    assert_eq!(Answer::to(request.body(sample.0.to_string())).await.status, 201);
+    assert_eq!(
+        Answer::to(request.body(sample.0.to_string())).await.status,
+        201
+    );
 }
 
 async fn both_listeners_can_be_unix_sockets(bench: Bench) {
     let socket = |name: &str| bench.dir().join(name);
     let listen = |name: &str| format!("unix:{}", socket(name).display());
-    let setup = bench.setup().set("public.listen", listen("public")).set("admin.listen", listen("admin"));
+    let setup = bench
+        .setup()
+        .set("public.listen", listen("public"))
+        .set("admin.listen", listen("admin"));
     let ask = |name: &'static str, request: String| async move {
-        let mut stream = UnixStream::connect(socket(name)).await.expect("somebody listens");
-        stream.write_all(request.as_bytes()).await.expect("it can be sent");
+        let mut stream = UnixStream::connect(socket(name))
+            .await
+            .expect("somebody listens");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it can be sent");
         let mut answer = String::new();
-        in_time("an answer", stream.read_to_string(&mut answer)).await.expect("text");
+        in_time("an answer", stream.read_to_string(&mut answer))
+            .await
+            .expect("text");
         answer
     };
     for _ in 0..2 {
@@ -165,15 +226,21 @@ async fn both_listeners_can_be_unix_sockets(bench: Bench) {
         let sample = bench.sample("one");
         let body = json!(sample.0).to_string();
         let length = body.len();
-        ask("admin", format!(
-            "POST /deploy?start=false HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        ask(
+            "admin",
+            format!(
+                "POST /deploy?start=false HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        ))
+            ),
+        )
         .await;
         let path = sample.path("");
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let answer = ask("public", request).await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("db one"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("db one"),
+            "{answer}"
+        );
         // A socket that a killed gateway has left behind is replaced.
         gateway.kill();
         assert!(socket("public").exists() && socket("admin").exists());

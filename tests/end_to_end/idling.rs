@@ -27,13 +27,20 @@ async fn an_application_that_gets_nothing_through_the_gateway_gets_sigterm_after
     // Used by somebody else, so that it does not end by itself.
     let address = gateway.client.view(sample.name()).await["address"].clone();
     let address = address.as_str().expect("an address");
-    let own_use = gateway.client.open(&format!("http://{address}/events?every=100000")).await;
+    let own_use = gateway
+        .client
+        .open(&format!("http://{address}/events?every=100000"))
+        .await;
     assert_eq!(own_use.status(), 200);
     gateway.client.get(&sample.path("")).await.ok();
     let last_use = Instant::now();
     gateway.client.until_phase(sample.name(), "stopped").await;
     // The answer's last byte was there some time before it was seen here.
-    assert!(last_use.elapsed() >= Duration::from_millis(800), "{:?}", last_use.elapsed());
+    assert!(
+        last_use.elapsed() >= Duration::from_millis(800),
+        "{:?}",
+        last_use.elapsed()
+    );
     assert!(!bench.runs(&id).await);
     let output = bench.output(&id).await;
     assert!(output.contains("ends: SIGTERM"), "{output}");
@@ -50,7 +57,11 @@ async fn an_application_that_ends_by_itself_is_noticed_and_the_next_request_wake
         gateway.client.until_phase(sample.name(), "stopped").await;
         assert!(!bench.runs(&id).await);
         let output = bench.output(&id).await;
-        assert_eq!(output.matches("ends: nobody used it").count(), start, "{output}");
+        assert_eq!(
+            output.matches("ends: nobody used it").count(),
+            start,
+            "{output}"
+        );
         assert_eq!(bench.starts(&id).await, start);
     }
 }
@@ -58,16 +69,29 @@ async fn an_application_that_ends_by_itself_is_noticed_and_the_next_request_wake
 /// While it stops, the old run still answers: none of its answers may be the request's.
 async fn a_request_during_a_slow_stop_waits_for_it_and_gets_the_new_start(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
-    let sample = bench.sample("one").env("IDLE", "0").env("TERM_DELAY", "2s").label("sleep", "300ms");
+    let sample = bench
+        .sample("one")
+        .env("IDLE", "0")
+        .env("TERM_DELAY", "2s")
+        .label("sleep", "300ms");
     let id = gateway.client.run(&sample).await;
     gateway.client.until_phase(sample.name(), "stopping").await;
     let asked = Instant::now();
     let report = gateway.client.get(&sample.path("")).await.ok();
     let uptime = Duration::from_millis(report["uptime_ms"].as_u64().expect("a number"));
-    assert!(uptime < asked.elapsed(), "the old run has answered: {report}");
+    assert!(
+        uptime < asked.elapsed(),
+        "the old run has answered: {report}"
+    );
     let output = bench.output(&id).await;
     let (before, after) = output.split_once("ends: SIGTERM").expect("it got SIGTERM");
-    assert_eq!((before.matches("listens on").count(), after.matches("listens on").count()), (1, 1));
+    assert_eq!(
+        (
+            before.matches("listens on").count(),
+            after.matches("listens on").count()
+        ),
+        (1, 1)
+    );
 }
 
 async fn a_request_while_somebody_else_stops_it_gets_the_new_start(bench: Bench) {
@@ -82,26 +106,41 @@ async fn a_request_while_somebody_else_stops_it_gets_the_new_start(bench: Bench)
     let asked = Instant::now();
     let report = gateway.client.get(&sample.path("")).await.ok();
     let uptime = Duration::from_millis(report["uptime_ms"].as_u64().expect("a number"));
-    assert!(uptime < asked.elapsed(), "the old run has answered: {report}");
+    assert!(
+        uptime < asked.elapsed(),
+        "the old run has answered: {report}"
+    );
     assert_eq!(bench.starts(&id).await, 2);
-    in_time("the stop ends", stop).await.expect("it can be stopped");
+    in_time("the stop ends", stop)
+        .await
+        .expect("it can be stopped");
 }
 
 async fn an_application_that_ignores_sigterm_is_killed_after_the_stop_timeout(bench: Bench) {
     let setup = bench.setup().script(scripts::idle_by_label());
     let gateway = setup.set("lifecycle.stop_timeout", "1s").start().await;
-    let sample = bench.sample("one").env("IDLE", "0").env("TERM_DELAY", "1h").label("sleep", "300ms");
+    let sample = bench
+        .sample("one")
+        .env("IDLE", "0")
+        .env("TERM_DELAY", "1h")
+        .label("sleep", "300ms");
     let id = gateway.client.run(&sample).await;
     gateway.client.until_phase(sample.name(), "stopped").await;
     assert!(!bench.runs(&id).await);
     let output = bench.output(&id).await;
-    assert!(output.contains("got SIGTERM") && !output.contains("ends:"), "{output}");
+    assert!(
+        output.contains("got SIGTERM") && !output.contains("ends:"),
+        "{output}"
+    );
 }
 
 /// Time itself is what is tested here.
 async fn every_request_begins_the_idle_time_anew(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
-    let sample = bench.sample("one").env("IDLE", "0").label("sleep", "1500ms");
+    let sample = bench
+        .sample("one")
+        .env("IDLE", "0")
+        .label("sleep", "1500ms");
     let id = gateway.client.run(&sample).await;
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(300)).await;

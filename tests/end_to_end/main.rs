@@ -130,7 +130,10 @@ fn trial(line: &'static Line, kind: Result<Kind, String>, handle: &Handle, ignor
         Ok(Kind::Process) => "process",
         _ => "docker",
     };
-    let name = line.name.split_once("::").map_or(line.name, |(_, name)| name);
+    let name = line
+        .name
+        .split_once("::")
+        .map_or(line.name, |(_, name)| name);
     let handle = handle.clone();
     let body = move || handle.block_on(run(line, kind?));
     Trial::test(format!("{on}::{name}"), body).with_ignored_flag(ignored)

@@ -58,17 +58,30 @@ async fn a_request_that_could_be_read_in_two_ways_is_refused(bench: Bench) {
     ] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\nhello");
         let answer = exchange(&gateway.public, request.as_bytes()).await;
-        assert!((400..=501).contains(&status(&answer)), "{fields:?}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{fields:?}: {answer}");
+        assert!(
+            (400..=501).contains(&status(&answer)),
+            "{fields:?}: {answer}"
+        );
+        assert_eq!(
+            answer.matches("HTTP/1.1").count(),
+            1,
+            "{fields:?}: {answer}"
+        );
     }
     assert_eq!(bench.starts(&id).await, 0, "none of them has woken it");
 }
 
 async fn a_head_that_is_too_long_is_431(bench: Bench) {
-    let gateway = bench.setup().set("public.head_bytes_max", "16KiB").start().await;
+    let gateway = bench
+        .setup()
+        .set("public.head_bytes_max", "16KiB")
+        .start()
+        .await;
     let request = |length: usize| {
         let padding = "x".repeat(length);
-        format!("GET /nothing HTTP/1.1\r\nHost: a\r\nX-Long: {padding}\r\nConnection: close\r\n\r\n")
+        format!(
+            "GET /nothing HTTP/1.1\r\nHost: a\r\nX-Long: {padding}\r\nConnection: close\r\n\r\n"
+        )
     };
     let long = exchange(&gateway.public, request(20 << 10).as_bytes()).await;
     assert_eq!(status(&long), 431);
@@ -76,7 +89,8 @@ async fn a_head_that_is_too_long_is_431(bench: Bench) {
     assert_eq!(status(&short), 404);
     // Without an end, too.
     let mut wire = Wire::open(&gateway.public).await;
-    wire.send(format!("GET /{} ", "x".repeat(20 << 10)).as_bytes()).await;
+    wire.send(format!("GET /{} ", "x".repeat(20 << 10)).as_bytes())
+        .await;
     let answer = wire.rest().await;
     assert!(matches!(status(&answer), 414 | 431), "{answer}");
 }
@@ -87,8 +101,14 @@ async fn too_many_headers_are_431(bench: Bench) {
         let fields: String = (0..count).map(|n| format!("X-{n}: 1\r\n")).collect();
         format!("GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n")
     };
-    assert_eq!(status(&exchange(&gateway.public, request(50).as_bytes()).await), 431);
-    assert_eq!(status(&exchange(&gateway.public, request(15).as_bytes()).await), 404);
+    assert_eq!(
+        status(&exchange(&gateway.public, request(50).as_bytes()).await),
+        431
+    );
+    assert_eq!(
+        status(&exchange(&gateway.public, request(15).as_bytes()).await),
+        404
+    );
 }
 
 async fn a_head_that_is_never_finished_is_cut_off(bench: Bench) {
@@ -97,7 +117,11 @@ async fn a_head_that_is_never_finished_is_cut_off(bench: Bench) {
     let began = Instant::now();
     wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await;
     let answer = wire.rest().await;
-    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(answer.is_empty() || status(&answer) == 408, "{answer}");
 }
 
@@ -121,7 +145,11 @@ async fn clients_that_never_finish_their_heads_keep_nobody_out(bench: Bench) {
         slow.push(wire);
     }
     // It waits in the kernel's queue until the slow ones' time is over.
-    gateway.client.get("/nothing").await.problem(404, "no_route");
+    gateway
+        .client
+        .get("/nothing")
+        .await
+        .problem(404, "no_route");
 }
 
 async fn connect_is_not_offered(bench: Bench) {

@@ -6,13 +6,14 @@ use futures_util::future::join_all;
 use reqwest::Method;
 
 use crate::bench::{Bench, Sample};
-use crate::client::{Answer, Client};
+use crate::client::Answer;
 use crate::gateway::Gateway;
 use crate::lines;
 use crate::scripts;
 
 lines![
     Process traffic_across_many_sleeps_of_every_kind_loses_no_request,
+    Process traffic_of_many_clients_across_sleeps_loses_no_request,
     Process posts_across_many_sleeps_of_every_kind_are_all_answered,
     Docker traffic_across_a_few_sleeps_loses_no_request,
 ];
@@ -41,10 +42,10 @@ fn sleepers(bench: &Bench, idle: &str) -> [Sample; 3] {
     ]
 }
 
-async fn ask(client: &Client, sample: &Sample, traffic: Traffic, until: Instant) -> Losses {
+async fn ask(gateway: &Gateway, sample: &Sample, traffic: Traffic, until: Instant) -> Losses {
     let mut losses = Vec::new();
     // A connection of its own, which other clients' requests do not keep busy.
-    let client = client.alone();
+    let client = gateway.client.alone();
     let begun = Instant::now();
     let mut number = 0_u32;
     while Instant::now() < until {
@@ -58,10 +59,18 @@ async fn ask(client: &Client, sample: &Sample, traffic: Traffic, until: Instant)
         let asked = begun.elapsed();
         let loss = match Answer::try_to(request).await {
             Err(error) => Some(format!("{error:?}")),
-            Ok(answer) if answer.status != 200 => Some(format!("{} {}", answer.status, answer.text())),
+            Ok(answer) if answer.status != 200 => {
+                let id = answer.headers.get("wakegate-error");
+                let id = id
+                    .and_then(|id| id.to_str().ok())
+                    .unwrap_or("an answer's id");
+                let told = gateway.log.lines_with(id).concat();
+                Some(format!("{} {} {told}", answer.status, answer.text()))
+            }
             Ok(answer) => {
                 let report = answer.json();
-                let right = report["connstr"] == sample.0["envs"]["CONNSTR"] && report["path"] == path;
+                let right =
+                    report["connstr"] == sample.0["envs"]["CONNSTR"] && report["path"] == path;
                 (!right).then(|| format!("another's answer: {report}"))
             }
         };
@@ -81,20 +90,27 @@ async fn nothing_is_lost(bench: &Bench, gateway: &Gateway, samples: &[Sample], t
         ids.push(gateway.client.create(sample).await);
     }
     let until = Instant::now() + traffic.time;
-    let clients = samples.iter().flat_map(|sample| std::iter::repeat_n(sample, traffic.clients));
-    let losses = join_all(clients.map(|sample| ask(&gateway.client, sample, traffic, until))).await;
+    let clients = samples
+        .iter()
+        .flat_map(|sample| std::iter::repeat_n(sample, traffic.clients));
+    let losses = join_all(clients.map(|sample| ask(gateway, sample, traffic, until))).await;
     let losses = losses.concat();
     let mut starts = Vec::new();
     for (sample, id) in samples.iter().zip(&ids) {
         starts.push((sample.name(), bench.starts(id).await));
     }
     eprintln!("{} {starts:?}, {} lost", traffic.method, losses.len());
-    assert!(losses.is_empty(), "{} lost, {starts:?}:\n{}", losses.len(), losses.join("\n"));
+    assert!(
+        losses.is_empty(),
+        "{} lost, {starts:?}:\n{}",
+        losses.len(),
+        losses.join("\n")
+    );
     // Otherwise this has tested nothing.
     assert!(starts.iter().all(|(_, starts)| *starts >= 3), "{starts:?}");
 }
 
-/// One client a container asks about as often as it sleeps, others keep it awake by chance.
+/// One client a container, which asks about as often as its container falls asleep.
 const TRAFFIC: Traffic = Traffic {
     method: "GET",
     time: Duration::from_secs(10),
@@ -103,41 +119,41 @@ const TRAFFIC: Traffic = Traffic {
     spread: Duration::from_millis(30),
 };
 
-async fn across_sleeps(bench: &Bench, method: &'static str) {
+async fn traffic_across_many_sleeps_of_every_kind_loses_no_request(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
-    let samples = sleepers(bench, "300ms");
-    let alone = Traffic { method, ..TRAFFIC };
-    nothing_is_lost(bench, &gateway, &samples, alone).await;
-    let gateway = {
-        drop(gateway);
-        bench.setup().script(scripts::idle_by_label()).start().await
-    };
-    // Four clients, whose pauses are so long that all of them are quiet now and then.
+    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "300ms"), TRAFFIC).await;
+}
+
+/// Four clients, whose pauses are so long that all of them are quiet now and then.
+async fn traffic_of_many_clients_across_sleeps_loses_no_request(bench: Bench) {
+    let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
     let crowd = Traffic {
-        method,
         clients: 4,
         idle: Duration::from_millis(1000),
         spread: Duration::from_millis(1000),
         ..TRAFFIC
     };
-    let samples = sleepers(bench, "150ms").map(|sample| {
-        let name = format!("{}-crowd", sample.name());
-        let health = format!("http://{name}:9000/status");
-        sample.with("name", name).label("healthcheck", &health)
-    });
-    nothing_is_lost(bench, &gateway, &samples, crowd).await;
+    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "150ms"), crowd).await;
 }
 
-async fn traffic_across_many_sleeps_of_every_kind_loses_no_request(bench: Bench) {
-    across_sleeps(&bench, "GET").await;
-}
-
+/// A POST that may have arrived must not be sent again (RFC 9110 §9.2.2): it is only answered when
+/// it never goes to a run that was told to end, and when a run that ends by itself ends cleanly.
 async fn posts_across_many_sleeps_of_every_kind_are_all_answered(bench: Bench) {
-    across_sleeps(&bench, "POST").await;
+    let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
+    let rounds = ["one", "two", "three", "four"];
+    let samples = rounds.map(|round| sleepers(&bench, "300ms").map(|sample| sample.renamed(round)));
+    let traffic = Traffic {
+        method: "POST",
+        ..TRAFFIC
+    };
+    nothing_is_lost(&bench, &gateway, samples.as_flattened(), traffic).await;
 }
 
 async fn traffic_across_a_few_sleeps_loses_no_request(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
-    let traffic = Traffic { time: Duration::from_secs(20), ..TRAFFIC };
+    let traffic = Traffic {
+        time: Duration::from_secs(20),
+        ..TRAFFIC
+    };
     nothing_is_lost(&bench, &gateway, &sleepers(&bench, "300ms"), traffic).await;
 }

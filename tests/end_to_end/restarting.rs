@@ -25,14 +25,20 @@ async fn a_gateway_that_was_killed_is_followed_by_one_that_forgets_no_container(
     let sample = |short| bench.sample(short).env("IDLE", "10m").label("sleep", "3s");
     let running = sample("running");
     let starting = sample("starting").env("BOOT_DELAY", "4s");
-    let (stopped, stopping) = (sample("stopped"), sample("stopping").env("TERM_DELAY", "5s"));
+    let (stopped, stopping) = (
+        sample("stopped"),
+        sample("stopping").env("TERM_DELAY", "5s"),
+    );
     let all = [&running, &starting, &stopped, &stopping];
     let mut ids = Vec::new();
     for sample in all {
         ids.push(gateway.client.create(sample).await);
     }
     gateway.client.wake(stopping.name()).await;
-    gateway.client.until_phase(stopping.name(), "stopping").await;
+    gateway
+        .client
+        .until_phase(stopping.name(), "stopping")
+        .await;
     gateway.client.get(&running.path("")).await.ok();
     let waiting = {
         let (client, path) = (gateway.client.clone(), starting.path(""));
@@ -46,14 +52,22 @@ async fn a_gateway_that_was_killed_is_followed_by_one_that_forgets_no_container(
     gateway.kill();
     let cut_off = waiting.await.expect("an end");
     assert!(cut_off.is_err(), "nobody was there to answer: {cut_off:?}");
-    assert!(bench.runs(&ids[0]).await, "containers go on without a gateway");
+    assert!(
+        bench.runs(&ids[0]).await,
+        "containers go on without a gateway"
+    );
 
     let gateway = setup.start().await;
     // What runs is used as it is, what comes up is waited for, what sleeps is woken.
     let began = Instant::now();
     for sample in all {
         let report = gateway.client.get(&sample.path("")).await.ok();
-        assert_eq!(report["connstr"], sample.0["envs"]["CONNSTR"], "{:?}", began.elapsed());
+        assert_eq!(
+            report["connstr"],
+            sample.0["envs"]["CONNSTR"],
+            "{:?}",
+            began.elapsed()
+        );
     }
     for (sample, id) in all.iter().zip(&ids) {
         assert_eq!(gateway.client.view(sample.name()).await["id"], **id);
@@ -75,7 +89,10 @@ async fn a_container_that_ended_while_no_gateway_ran_is_found_asleep(bench: Benc
     let id = gateway.client.run(&sample).await;
     gateway.kill();
     bench.kill(&id).await;
-    until("it has ended", || async { (!bench.runs(&id).await).then_some(()) }).await;
+    until("it has ended", || async {
+        (!bench.runs(&id).await).then_some(())
+    })
+    .await;
     let gateway = setup.start().await;
     gateway.client.until_phase(sample.name(), "stopped").await;
     gateway.client.get(&sample.path("")).await.ok();
@@ -86,11 +103,19 @@ async fn a_container_that_ended_while_no_gateway_ran_is_found_asleep(bench: Benc
 async fn a_killed_gateways_stop_is_brought_to_its_end_by_the_next(bench: Bench) {
     let setup = bench.setup().script(scripts::idle_by_label());
     let gateway = setup.start().await;
-    let sample = bench.sample("one").env("IDLE", "0").env("TERM_DELAY", "6s").label("sleep", "500ms");
+    let sample = bench
+        .sample("one")
+        .env("IDLE", "0")
+        .env("TERM_DELAY", "6s")
+        .label("sleep", "500ms");
     let id = gateway.client.run(&sample).await;
     gateway.client.until_phase(sample.name(), "stopping").await;
     until("it got the signal", || async {
-        bench.output(&id).await.contains("got SIGTERM").then_some(())
+        bench
+            .output(&id)
+            .await
+            .contains("got SIGTERM")
+            .then_some(())
     })
     .await;
     gateway.kill();
@@ -113,7 +138,11 @@ async fn sigterm_lets_the_requests_under_way_end(bench: Bench) {
         let (client, path) = (gateway.client.clone(), sample.path("slow?ms=2000"));
         tokio::spawn(async move { client.get(&path).await })
     };
-    let stream = format!("http://{}{}", gateway.public, sample.path("events?every=50&count=40"));
+    let stream = format!(
+        "http://{}{}",
+        gateway.public,
+        sample.path("events?every=50&count=40")
+    );
     let mut stream = gateway.client.open(&stream).await.bytes_stream();
     until("both are under way", || async {
         (gateway.client.view(sample.name()).await["leases"] == 2).then_some(())
@@ -170,6 +199,9 @@ async fn a_second_sigterm_ends_it_at_once(bench: Bench) {
     let told = Instant::now();
     gateway.terminate();
     assert_eq!(gateway.exit_code().await, Some(0));
-    assert!(told.elapsed().as_secs() < 25, "it has waited for its requests");
+    assert!(
+        told.elapsed().as_secs() < 25,
+        "it has waited for its requests"
+    );
     drop(stream);
 }

@@ -31,7 +31,10 @@ impl Setup {
         let setup = setup
             .set("public.listen", "127.0.0.1:0")
             .set("admin.listen", "127.0.0.1:0")
-            .set("runtime.ownership_label", format!("{LABEL}={}", bench.mark()));
+            .set(
+                "runtime.ownership_label",
+                format!("{LABEL}={}", bench.mark()),
+            );
         match bench.kind() {
             Kind::Process => setup
                 .set("runtime.engine", "process")
@@ -45,7 +48,10 @@ impl Setup {
     /// Sets `table.key`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         let (table, key) = key.split_once('.').expect("table.key");
-        let table = self.config.entry(table).or_insert_with(|| Table::new().into());
+        let table = self
+            .config
+            .entry(table)
+            .or_insert_with(|| Table::new().into());
         let table = table.as_table_mut().expect("a table");
         table.insert(key.to_owned(), value.into());
         self
@@ -57,7 +63,10 @@ impl Setup {
         let command: Vec<Value> = command.iter().map(|word| Value::from(*word)).collect();
         image.insert("command".to_owned(), command.into());
         image.insert("port".to_owned(), i64::from(PORT).into());
-        let known = self.config.get("process").and_then(|process| process.get("images"));
+        let known = self
+            .config
+            .get("process")
+            .and_then(|process| process.get("images"));
         let mut images = known.and_then(Value::as_table).cloned().unwrap_or_default();
         images.insert(name.to_owned(), image.into());
         self.set("process.images", images)
@@ -117,7 +126,9 @@ impl Setup {
     pub async fn run(&self, arguments: &[&str]) -> Ran {
         let mut command = tokio::process::Command::from(self.command(arguments));
         let output = command.kill_on_drop(true).output();
-        let output: Output = in_time("the program ends", output).await.expect("it can be run");
+        let output: Output = in_time("the program ends", output)
+            .await
+            .expect("it can be run");
         Ran {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -58,23 +58,26 @@ async fn a_websocket_as_the_first_request_wakes_its_container(bench: Bench) {
     let end = in_time("the other side agrees", socket.next()).await;
     assert!(matches!(end, Some(Ok(Message::Close(_))) | None), "{end:?}");
     drop(socket);
-    until("the lease is back", || async { (leases(&gateway, &sample).await == 0).then_some(()) })
-        .await;
+    until("the lease is back", || async {
+        (leases(&gateway, &sample).await == 0).then_some(())
+    })
+    .await;
 }
 
 /// A browser's tab that was forgotten with a connection that nobody closes.
 async fn a_client_that_does_not_hang_up_when_its_websocket_is_closed_keeps_nothing_awake(
     bench: Bench,
 ) {
-    let gateway = bench.setup().start().await;
-    let sample = bench.sample("one").env("IDLE", "1s");
-    gateway.client.create(&sample).await;
+    let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
+    let sample = bench.sample("one").env("IDLE", "0").label("sleep", "500ms");
+    let id = gateway.client.create(&sample).await;
     let mut socket = websocket(&gateway, &sample).await;
     echoes(&mut socket, Message::text("hello")).await;
     socket.close(None).await.expect("it can be closed");
     let end = in_time("the other side agrees", socket.next()).await;
     assert!(matches!(end, Some(Ok(Message::Close(_)))), "{end:?}");
     gateway.client.until_phase(sample.name(), "stopped").await;
+    assert!(bench.output(&id).await.contains("ends: SIGTERM"));
     drop(socket);
 }
 
@@ -99,13 +102,19 @@ async fn server_sent_events_arrive_one_by_one_and_hold_their_container_awake(ben
     let sample = bench.sample("one").env("IDLE", "0").label("sleep", "500ms");
     let id = gateway.client.create(&sample).await;
     // The first event comes at once, the second one only after more time than is waited for it.
-    let url = format!("http://{}{}", gateway.public, sample.path("events?every=1000000"));
+    let url = format!(
+        "http://{}{}",
+        gateway.public,
+        sample.path("events?every=1000000")
+    );
     let answer = gateway.client.open(&url).await;
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut parts = answer.bytes_stream();
     let mut text = String::new();
     while !text.contains("\n\n") {
-        let part = in_time("the first event", parts.next()).await.expect("it goes on");
+        let part = in_time("the first event", parts.next())
+            .await
+            .expect("it goes on");
         text.push_str(&String::from_utf8_lossy(&part.expect("it goes on")));
     }
     assert!(text.contains("id: 1"), "{text}");
@@ -121,7 +130,11 @@ async fn a_stream_whose_client_leaves_is_over(bench: Bench) {
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one");
     gateway.client.create(&sample).await;
-    let url = format!("http://{}{}", gateway.public, sample.path("events?every=20"));
+    let url = format!(
+        "http://{}{}",
+        gateway.public,
+        sample.path("events?every=20")
+    );
     let mut parts = gateway.client.open(&url).await.bytes_stream();
     let mut text = String::new();
     while !text.contains("id: 5") {
@@ -130,8 +143,10 @@ async fn a_stream_whose_client_leaves_is_over(bench: Bench) {
     }
     assert_eq!(leases(&gateway, &sample).await, 1);
     drop(parts);
-    until("the lease is back", || async { (leases(&gateway, &sample).await == 0).then_some(()) })
-        .await;
+    until("the lease is back", || async {
+        (leases(&gateway, &sample).await == 0).then_some(())
+    })
+    .await;
 }
 
 async fn a_websocket_ends_with_its_application(bench: Bench) {

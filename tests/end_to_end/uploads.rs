@@ -59,14 +59,19 @@ async fn a_long_answer_is_streamed_to_a_slow_reader(bench: Bench) {
     let before = gateway.peak_memory();
     let path = sample.path(&format!("bytes?n={LENGTH}"));
     let request = gateway.client.request(Method::GET, &path);
-    let answer = in_time("the answer begins", request.send()).await.expect("an answer");
+    let answer = in_time("the answer begins", request.send())
+        .await
+        .expect("an answer");
     assert_eq!(answer.content_length(), Some(LENGTH as u64));
     let mut received = 0;
     let mut parts = answer.bytes_stream();
     while let Some(part) = in_time("more of it", parts.next()).await {
         let part = part.expect("the whole of it");
         let wanted = |at: usize| b"0123456789abcdef"[at % 16];
-        let right = part.iter().enumerate().all(|(n, byte)| *byte == wanted(received + n));
+        let right = part
+            .iter()
+            .enumerate()
+            .all(|(n, byte)| *byte == wanted(received + n));
         assert!(right, "a byte after {received} is wrong");
         received += part.len();
         tokio::task::yield_now().await;
@@ -77,7 +82,11 @@ async fn a_long_answer_is_streamed_to_a_slow_reader(bench: Bench) {
 }
 
 async fn a_body_past_the_limit_is_refused_and_wakes_nothing(bench: Bench) {
-    let gateway = bench.setup().set("public.body_bytes_max", 1000).start().await;
+    let gateway = bench
+        .setup()
+        .set("public.body_bytes_max", 1000)
+        .start()
+        .await;
     let sample = bench.sample("one");
     let id = gateway.client.create(&sample).await;
     let post = |length: usize| {
@@ -92,13 +101,19 @@ async fn a_body_past_the_limit_is_refused_and_wakes_nothing(bench: Bench) {
 
 /// One that does not say before how long it is.
 async fn a_body_that_grows_past_the_limit_is_refused(bench: Bench) {
-    let gateway = bench.setup().set("public.body_bytes_max", 1000).start().await;
+    let gateway = bench
+        .setup()
+        .set("public.body_bytes_max", 1000)
+        .start()
+        .await;
     let sample = bench.sample("one");
     gateway.client.run(&sample).await;
     let parts = (0..4).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 300])));
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(parts));
     let request = gateway.client.request(Method::POST, &sample.path(""));
-    Answer::to(request.body(body)).await.problem(413, "body_too_large");
+    Answer::to(request.body(body))
+        .await
+        .problem(413, "body_too_large");
     // The application goes on being used.
     gateway.client.get(&sample.path("")).await.ok();
 }

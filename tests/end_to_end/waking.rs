@@ -92,7 +92,10 @@ async fn a_hundred_first_requests_at_once_make_one_start(bench: Bench) {
 async fn requests_past_the_queue_are_refused_at_once_and_those_held_are_answered(bench: Bench) {
     let setup = gated(&bench, bench.setup()).set("hold.queue_max", 5);
     let gateway = setup.start().await;
-    let (full, free) = (bench.sample("full").with("image", GATED), bench.sample("free"));
+    let (full, free) = (
+        bench.sample("full").with("image", GATED),
+        bench.sample("free"),
+    );
     gateway.client.create(&full).await;
     gateway.client.create(&free).await;
     let held: Vec<_> = (0..5)
@@ -121,7 +124,10 @@ async fn requests_past_the_queue_are_refused_at_once_and_those_held_are_answered
 }
 
 async fn after_the_hold_time_the_answer_is_504_and_the_wake_goes_on(bench: Bench) {
-    let gateway = gated(&bench, bench.setup()).set("hold.time", "300ms").start().await;
+    let gateway = gated(&bench, bench.setup())
+        .set("hold.time", "300ms")
+        .start()
+        .await;
     let sample = bench.sample("one").with("image", GATED);
     let id = gateway.client.create(&sample).await;
     let late = gateway.client.get(&sample.path("")).await;
@@ -134,7 +140,11 @@ async fn after_the_hold_time_the_answer_is_504_and_the_wake_goes_on(bench: Bench
     is_from(&gateway.client.get(&sample.path("")).await.ok(), &sample);
     assert_eq!(bench.starts(&id).await, 1);
     // The shell became the application: it is the process that the first request has started.
-    assert!(crate::world::processes_of(&id).iter().all(|pid| before.contains(pid)));
+    assert!(
+        crate::world::processes_of(&id)
+            .iter()
+            .all(|pid| before.contains(pid))
+    );
 }
 
 async fn a_client_that_leaves_does_not_end_the_wake(bench: Bench) {
@@ -160,7 +170,11 @@ async fn a_client_that_leaves_does_not_end_the_wake(bench: Bench) {
 }
 
 async fn many_containers_wake_at_once(bench: Bench) {
-    let gateway = bench.setup().set("lifecycle.parallel_starts", 2).start().await;
+    let gateway = bench
+        .setup()
+        .set("lifecycle.parallel_starts", 2)
+        .start()
+        .await;
     let samples: Vec<Sample> = (0..12).map(|n| bench.sample(&format!("n{n}"))).collect();
     for sample in &samples {
         gateway.client.create(sample).await;
@@ -178,7 +192,12 @@ async fn a_container_without_a_health_url_is_used_two_seconds_after_its_start(be
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one").with("labels", serde_json::json!({}));
     gateway.client.create(&sample).await;
-    let report = Answer::to(gateway.client.request(reqwest::Method::GET, &sample.path(""))).await;
+    let report = Answer::to(
+        gateway
+            .client
+            .request(reqwest::Method::GET, &sample.path("")),
+    )
+    .await;
     let uptime = report.ok()["uptime_ms"].as_u64().expect("a number");
     // Its own clock begins some time after the engine's word that it has started.
     assert!(uptime >= 1500, "it was used after {uptime} ms");

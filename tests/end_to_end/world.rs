@@ -39,7 +39,12 @@ impl Engine {
         docker.ping().await.map_err(|error| error.to_string())?;
         let raw = bollard::Docker::connect_with_defaults().map_err(|error| error.to_string())?;
         let prepared = OnceCell::new();
-        Ok(Self(Arc::new(Shared { mark, docker, raw, prepared })))
+        Ok(Self(Arc::new(Shared {
+            mark,
+            docker,
+            raw,
+            prepared,
+        })))
     }
 
     /// Makes the image, of the very program that is tested, and the network; once.
@@ -49,7 +54,9 @@ impl Engine {
             let program = env!("CARGO_BIN_EXE_wakegate").as_ref();
             let entrypoint = ["/wakegate", "minion"];
             let image = self.image();
-            let made = shared.docker.import_image(program, &image, &entrypoint, PORT, |_, _| {});
+            let made = shared
+                .docker
+                .import_image(program, &image, &entrypoint, PORT, |_, _| {});
             made.await.map_err(|error| error.to_string())?;
             let network = shared.docker.ensure_network(&shared.mark).await;
             network.map(drop).map_err(|error| error.to_string())
@@ -105,12 +112,20 @@ impl Engine {
     /// As `docker stop` does it.
     pub async fn stop(&self, id: &str) {
         let options = StopContainerOptionsBuilder::default().t(60).build();
-        self.raw().stop_container(id, Some(options)).await.expect("it can be stopped");
+        self.raw()
+            .stop_container(id, Some(options))
+            .await
+            .expect("it can be stopped");
     }
 
     pub async fn kill(&self, id: &str) {
-        let options = KillContainerOptionsBuilder::default().signal("KILL").build();
-        self.raw().kill_container(id, Some(options)).await.expect("it can be killed");
+        let options = KillContainerOptionsBuilder::default()
+            .signal("KILL")
+            .build();
+        self.raw()
+            .kill_container(id, Some(options))
+            .await
+            .expect("it can be killed");
     }
 
     /// Removes every container and network with this value of the label.
@@ -120,13 +135,21 @@ impl Engine {
         };
         let told = |error: bollard::errors::Error| error.to_string();
         let filters = HashMap::from([("label", vec![format!("{LABEL}={mark}")])]);
-        let list = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let list = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&filters)
+            .build();
         for container in self.raw().list_containers(Some(list)).await.map_err(told)? {
             let force = RemoveContainerOptionsBuilder::default().force(true).build();
             let id = container.id.unwrap_or_default();
-            self.raw().remove_container(&id, Some(force)).await.map_err(told)?;
+            self.raw()
+                .remove_container(&id, Some(force))
+                .await
+                .map_err(told)?;
         }
-        let list = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let list = ListNetworksOptionsBuilder::default()
+            .filters(&filters)
+            .build();
         for network in self.raw().list_networks(Some(list)).await.map_err(told)? {
             let id = network.id.unwrap_or_default();
             self.raw().remove_network(&id).await.map_err(told)?;
@@ -149,7 +172,9 @@ pub fn processes_of(id: &str) -> Vec<Pid> {
     let mark = format!("WAKEGATE_WORKLOAD={id}");
     let is_its = |folder: &Path| {
         let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|one| one == mark.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|one| one == mark.as_bytes())
     };
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbered = all.filter_map(|entry| {
