@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,6 +37,10 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// For a request's head to arrive, also the longest pause between requests. Longer than a gateway
 /// keeps an idle connection, so that it is the gateway that closes it and no request is lost.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// For a request that is on its way to arrive on an open connection once it was decided to end. A
+/// client cannot know of that, and must not send again what may have been done (RFC 9110 §9.2.2).
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// For requests in flight to end once it was decided to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -118,9 +124,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
         ending.clone(),
         tasks.clone(),
     ));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let reason = {
         let mut end = std::pin::pin!(reason_to_end(&mut signals, &minion, idle, term_delay));
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             tokio::select! {
                 reason = &mut end => break reason,
@@ -132,7 +138,18 @@ async fn serve(settings: Settings) -> io::Result<()> {
     };
 
     say(format_args!("ends: {reason}"));
-    drop(listener);
+    for (stream, peer) in waiting_connections(listener)? {
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            break;
+        };
+        tasks.spawn(connection(
+            stream,
+            peer,
+            place,
+            minion.clone(),
+            ending.clone(),
+        ));
+    }
     ending.cancel();
     tasks.close();
     tokio::select! {
@@ -193,7 +210,20 @@ async fn accept(
     }
 }
 
-/// Serves one connection; on `ending` its request in flight is the last.
+/// Closes the listener. Gives those who have connected and were not accepted yet: to them this
+/// server is there, and closing would reset them with their requests unread.
+fn waiting_connections(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+    let listener = listener.into_std()?;
+    let mut waiting = Vec::new();
+    while let Ok((stream, peer)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        waiting.push((TcpStream::from_std(stream)?, peer));
+    }
+    Ok(waiting)
+}
+
+/// Serves one connection; on `ending` its request in flight is the last, or the one that arrives
+/// within the last call.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -203,9 +233,17 @@ async fn connection(
 ) {
     // Fails only on a connection that is gone, which the first read tells too.
     let _ = stream.set_nodelay(true);
+    let is_last = ending.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let minion = minion.clone();
-        async move { Ok::<_, Infallible>(minion.answer(request.map(Body::new), peer).await) }
+        let (minion, is_last) = (minion.clone(), is_last.clone());
+        async move {
+            let mut answer = minion.answer(request.map(Body::new), peer).await;
+            if is_last.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -216,7 +254,7 @@ async fn connection(
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = ending.cancelled() => {
+        () = async { ending.cancelled().await; sleep(LAST_CALL).await } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

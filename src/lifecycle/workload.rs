@@ -355,7 +355,11 @@ impl Workload {
         if from == to {
             return;
         }
-        let took = now.since(since);
+        // Launching and proving are one start, and what a request has waited for.
+        let took = match from {
+            "starting" => now.since(inner.start_began),
+            _ => now.since(since),
+        };
         let reason = machine.phase().reason();
         let reason = reason.as_deref().unwrap_or_default();
         tracing::info!(

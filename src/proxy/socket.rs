@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -65,6 +67,14 @@ impl Socket {
 
     pub fn forget_heard(&self) {
         self.0.heard.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the peer has neither closed nor said anything that is not read yet, by the kernel's
+    /// word of this moment: tokio only hears of it when it looks for events the next time.
+    pub fn is_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = rustix::net::recv(self.as_fd(), &mut [0_u8; 1], flags);
+        matches!(peeked, Err(Errno::AGAIN))
     }
 
     /// Resolves when the peer has closed its side, whether or not what it sent has been read.

@@ -23,7 +23,7 @@ use crate::proxy::socket::Socket;
 
 /// Applications close idle connections after some seconds, and one that is closed just as it is
 /// used again may swallow a request. One that cannot be repeated gets only a connection that was
-/// used so recently that this does not happen.
+/// used so recently that this hardly happens, and whose end has not arrived.
 const FRESH_ENOUGH: Duration = Duration::from_secs(1);
 
 /// Why a connection to an application could not be made. Nothing was sent.
@@ -125,7 +125,10 @@ impl Pools {
             self.limits.idle_timeout.min(FRESH_ENOUGH)
         };
         let newest = idle.iter().rposition(|idle| {
-            idle.port == port && idle.connection.sender.is_ready() && idle.since.elapsed() < age_max
+            idle.port == port
+                && idle.connection.sender.is_ready()
+                && idle.since.elapsed() < age_max
+                && (repeatable || idle.connection.socket.is_quiet())
         })?;
         let connection = idle.remove(newest)?.connection;
         connection.socket.forget_heard();
