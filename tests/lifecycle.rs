@@ -407,6 +407,39 @@ async fn one_that_exits_before_it_is_ready_is_told_with_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_ends_early_twice_in_a_row_has_failed_also_without_an_error() {
+    let bench = Bench::new();
+    *bench.rules.ready.lock() = Ok(ReadyRule::Wait(10 * SECOND));
+    bench
+        .fake
+        .behave("a", |a| a.exits_after = Some((5 * SECOND, 0)));
+    let (reason, _) = bench.refused_start().await;
+    assert!(
+        reason.contains("exited with code 0 before it was ready"),
+        "{reason}"
+    );
+    assert_eq!(bench.fake.starts("a"), 2);
+    bench.fake.behave("a", |a| a.exits_after = None);
+    bench.until_phase("stopped").await;
+    drop(bench.lease().await);
+    assert_eq!(bench.fake.starts("a"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ended_early_once_is_used_when_its_second_start_is_ready() {
+    let bench = Bench::new();
+    *bench.rules.ready.lock() = Ok(ReadyRule::Wait(10 * SECOND));
+    let waiting = bench.spawn_ask(60 * SECOND);
+    bench
+        .until("running", |bench| bench.fake.is_running("a"))
+        .await;
+    tokio::time::sleep(SECOND).await;
+    bench.fake.exit("a", 0);
+    assert!(waiting.await.unwrap().is_ok());
+    assert_eq!(bench.fake.starts("a"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ready_rule_that_fails_stops_what_was_started_but_not_what_ran_before() {
     let bench = Bench::new();
     let failure = ScriptFailure {

@@ -121,7 +121,7 @@ impl From<Failure> for OrderError {
             FailureKind::NetworkMissing(network) => OrderError::NetworkMissing(network),
             FailureKind::Refused => OrderError::Refused(message),
             FailureKind::NotFound
-            | FailureKind::NotRunning
+            | FailureKind::NotRunning { .. }
             | FailureKind::IsPaused
             | FailureKind::NotReady
             | FailureKind::Other => OrderError::Failed(message),

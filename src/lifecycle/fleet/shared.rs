@@ -153,7 +153,7 @@ impl Shared {
             Err(Some(failure))
                 if matches!(
                     failure.kind,
-                    FailureKind::NotRunning | FailureKind::NotReady
+                    FailureKind::NotRunning { .. } | FailureKind::NotReady
                 ) =>
             {
                 Ok(workload.view())

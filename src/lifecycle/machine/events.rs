@@ -129,7 +129,7 @@ impl Machine {
                     return self.rest_in_failure(
                         now,
                         until,
-                        Failure::new(FailureKind::NotRunning, message),
+                        Failure::new(FailureKind::NotRunning { clean: false }, message),
                     );
                 }
                 self.failures = 0;
@@ -149,9 +149,10 @@ impl Machine {
                 step: Step::Proving { .. },
                 ..
             } => {
-                let until = self.count_failure(now);
+                let clean = exit_code == Some(0);
                 let message = format!("{} before it was ready", exit_text(exit_code));
-                self.rest_in_failure(now, until, Failure::new(FailureKind::NotRunning, message))
+                let failure = Failure::new(FailureKind::NotRunning { clean }, message);
+                self.ended_early(now, clean, failure)
             }
             Phase::Stopping { .. } => self.after_stop(now),
             Phase::Draining { .. } => self.remove(now),

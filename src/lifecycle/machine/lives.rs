@@ -346,7 +346,10 @@ impl World {
             ..
         }) = self.container
         else {
-            return Err(Failure::new(FailureKind::NotRunning, "it has ended"));
+            return Err(Failure::new(
+                FailureKind::NotRunning { clean: true },
+                "it has ended",
+            ));
         };
         let idle = match self.random.u8(..4) {
             0 => IdleRule::Never,

@@ -110,7 +110,10 @@ pub enum FailureKind {
     EngineUnreachable,
     NotFound,
     /// It had ended again before it could be looked at.
-    NotRunning,
+    NotRunning {
+        /// It ended by itself and without an error (exit code 0).
+        clean: bool,
+    },
     /// Somebody had paused it.
     IsPaused,
     NotReady,

@@ -147,14 +147,11 @@ impl Machine {
                 Vec::new()
             }
             // It ran and has ended meanwhile, as it may: who waits for it starts it anew.
-            FailureKind::NotRunning if how == How::Adopt => {
+            FailureKind::NotRunning { .. } if how == How::Adopt => {
                 self.enter(now, Phase::Stopped);
                 Vec::new()
             }
-            FailureKind::NotRunning => {
-                let until = self.count_failure(now);
-                self.rest_in_failure(now, until, failure)
-            }
+            FailureKind::NotRunning { clean } => self.ended_early(now, clean, failure),
             // What somebody else started is not stopped because we failed to look at it.
             _ if how == How::Adopt => {
                 let until = self.count_failure(now);
@@ -209,6 +206,23 @@ impl Machine {
             *missed = Some(why);
         }
         Vec::new()
+    }
+
+    /// It has ended before it was ready. One that ended without an error gets a second start at
+    /// once: on a busy engine an application that stops itself when nobody uses it may have done so
+    /// before anybody could.
+    pub(super) fn ended_early(
+        &mut self,
+        now: Moment,
+        clean: bool,
+        failure: Failure,
+    ) -> Vec<Effect> {
+        let until = self.count_failure(now);
+        if clean && self.failures == 1 {
+            self.last_failure = Some(failure);
+            return self.launch(now, How::Start);
+        }
+        self.rest_in_failure(now, until, failure)
     }
 
     /// Tells those who wait at once, stops what was started, and rests for the backoff.

@@ -146,7 +146,10 @@ fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
         })),
         "stopped outside" => steps.push(Box::new(|_: &mut Machine| engine(Kind::Ending, 200))),
         "failed" => steps.push(Box::new(|machine: &mut Machine| {
-            Event::Launched(machine.generation, Err(failure(FailureKind::NotRunning)))
+            Event::Launched(
+                machine.generation,
+                Err(failure(FailureKind::NotRunning { clean: false })),
+            )
         })),
         "removing" => steps.push(Box::new(|_: &mut Machine| Event::RemoveOrdered)),
         _ => {}
@@ -217,7 +220,10 @@ fn events(machine: &Machine, now: Moment) -> Vec<(&'static str, Event)> {
         ),
         (
             "exited",
-            Event::Launched(generation, Err(failure(FailureKind::NotRunning))),
+            Event::Launched(
+                generation,
+                Err(failure(FailureKind::NotRunning { clean: false })),
+            ),
         ),
         ("proved", Event::Proved(generation)),
         ("stop done", Event::StopDone(generation, Ok(()))),

@@ -115,11 +115,17 @@ impl Workload {
                 exit_code: Some(code),
             } => {
                 let message = format!("it exited with code {code} as soon as it was started");
-                return Err(Failure::new(FailureKind::NotRunning, message));
+                return Err(Failure::new(
+                    FailureKind::NotRunning { clean: code == 0 },
+                    message,
+                ));
             }
             state => {
                 let message = format!("it does not run after its start: {state:?}");
-                return Err(Failure::new(FailureKind::NotRunning, message));
+                return Err(Failure::new(
+                    FailureKind::NotRunning { clean: false },
+                    message,
+                ));
             }
         };
         let Some(address) = instance.address else {
