@@ -148,6 +148,10 @@ fn it_sleeps_after_the_time_in_its_environment() {
         after(90)
     );
     assert_eq!(shipped().idle(&envs(&[])).unwrap(), after(600));
+    assert_eq!(
+        shipped().idle(&envs(&[("IDLE", "0")])).unwrap(),
+        Some(IdleRule::Never)
+    );
 }
 
 #[test]
