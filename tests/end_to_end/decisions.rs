@@ -265,11 +265,15 @@ async fn an_on_error_that_fails_leaves_the_built_in_answer(bench: Bench) {
     let gateway = bench.setup().script(script).start().await;
     let answer = gateway.client.get("/session/nobody-there/x").await;
     answer.problem(404, "unknown_workload");
-    let lines = gateway.log.lines_with(answer.header("wakegate-error"));
-    assert!(
-        lines.iter().any(|line| line.contains("session.rhai:")),
-        "{lines:?}"
-    );
+    let id = answer.header("wakegate-error");
+    until("the log tells where", || async {
+        let lines = gateway.log.lines_with(id);
+        lines
+            .iter()
+            .any(|line| line.contains("session.rhai:"))
+            .then_some(())
+    })
+    .await;
 }
 
 async fn a_decision_may_hold_shorter_and_time_out_sooner(bench: Bench) {

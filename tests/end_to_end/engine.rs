@@ -374,7 +374,7 @@ async fn a_container_that_somebody_else_makes_with_the_label_is_found_and_woken(
 
 async fn a_container_that_somebody_else_starts_is_used_as_it_is(bench: Bench) {
     let gateway = bench.setup().start().await;
-    let sample = bench.sample("one").env("IDLE", "2s");
+    let sample = bench.sample("one").env("IDLE", "3s");
     let id = gateway.client.create(&sample).await;
     start(&bench, &id).await;
     gateway.client.until_phase(sample.name(), "ready").await;

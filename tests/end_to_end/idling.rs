@@ -22,7 +22,7 @@ async fn an_application_that_gets_nothing_through_the_gateway_gets_sigterm_after
     bench: Bench,
 ) {
     let gateway = bench.setup().start().await;
-    let sample = bench.sample("one").env("IDLE", "1s");
+    let sample = bench.sample("one").env("IDLE", "3s");
     let id = gateway.client.run(&sample).await;
     // Used by somebody else, so that it does not end by itself.
     let address = gateway.client.view(sample.name()).await["address"].clone();
@@ -37,7 +37,7 @@ async fn an_application_that_gets_nothing_through_the_gateway_gets_sigterm_after
     gateway.client.until_phase(sample.name(), "stopped").await;
     // The answer's last byte was there some time before it was seen here.
     assert!(
-        last_use.elapsed() >= Duration::from_millis(800),
+        last_use.elapsed() >= Duration::from_millis(2700),
         "{:?}",
         last_use.elapsed()
     );
@@ -49,7 +49,7 @@ async fn an_application_that_gets_nothing_through_the_gateway_gets_sigterm_after
 
 async fn an_application_that_ends_by_itself_is_noticed_and_the_next_request_wakes_it(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
-    let sample = bench.sample("one").env("IDLE", "300ms");
+    let sample = bench.sample("one").env("IDLE", "1500ms");
     let id = gateway.client.create(&sample).await;
     for start in 1..=3 {
         let report = gateway.client.get(&sample.path("")).await.ok();

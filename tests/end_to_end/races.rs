@@ -105,7 +105,8 @@ async fn nothing_is_lost(bench: &Bench, gateway: &Gateway, samples: &[Sample], t
         losses.join("\n")
     );
     // Otherwise this has tested nothing.
-    assert!(starts.iter().all(|(_, starts)| *starts >= 3), "{starts:?}");
+    let sleeps: usize = starts.iter().map(|(_, starts)| starts - 1).sum();
+    assert!(sleeps >= samples.len(), "{starts:?}");
 }
 
 /// One client a container, which asks about as often as its container falls asleep.
@@ -113,13 +114,13 @@ const TRAFFIC: Traffic = Traffic {
     method: "GET",
     time: Duration::from_secs(10),
     clients: 1,
-    idle: Duration::from_millis(300),
+    idle: Duration::from_millis(500),
     spread: Duration::from_millis(30),
 };
 
 async fn traffic_across_many_sleeps_of_every_kind_loses_no_request(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
-    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "300ms"), TRAFFIC).await;
+    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "500ms"), TRAFFIC).await;
 }
 
 /// Four clients, whose pauses are so long that all of them are quiet now and then.
@@ -127,11 +128,11 @@ async fn traffic_of_many_clients_across_sleeps_loses_no_request(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
     let crowd = Traffic {
         clients: 4,
-        idle: Duration::from_millis(1000),
-        spread: Duration::from_millis(1000),
+        idle: Duration::from_millis(1500),
+        spread: Duration::from_millis(1500),
         ..TRAFFIC
     };
-    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "150ms"), crowd).await;
+    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "400ms"), crowd).await;
 }
 
 /// A POST that may have arrived must not be sent again (RFC 9110 §9.2.2): it is only answered when
@@ -153,11 +154,13 @@ async fn posts_across_many_sleeps_of_every_kind_are_all_answered(bench: Bench) {
     nothing_is_lost(&bench, &gateway, samples.as_flattened(), traffic).await;
 }
 
+/// A container takes some time to start, and must not have ended again by then.
 async fn traffic_across_a_few_sleeps_loses_no_request(bench: Bench) {
     let gateway = bench.setup().script(scripts::idle_by_label()).start().await;
     let traffic = Traffic {
-        time: Duration::from_secs(20),
+        time: Duration::from_secs(25),
+        idle: Duration::from_secs(2),
         ..TRAFFIC
     };
-    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "300ms"), traffic).await;
+    nothing_is_lost(&bench, &gateway, &sleepers(&bench, "2s"), traffic).await;
 }

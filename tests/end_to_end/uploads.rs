@@ -120,7 +120,7 @@ async fn a_body_that_grows_past_the_limit_is_refused(bench: Bench) {
 
 async fn a_client_that_breaks_off_its_upload_gives_its_lease_back(bench: Bench) {
     let gateway = bench.setup().start().await;
-    let sample = bench.sample("one").env("IDLE", "1s");
+    let sample = bench.sample("one").env("IDLE", "2s");
     let id = gateway.client.create(&sample).await;
     let mut wire = Wire::open(&gateway.public).await;
     let head = format!(
