@@ -55,7 +55,7 @@ struct Always(Decided);
 impl Decide for Always {
     type Version = Silent;
 
-    fn version(&mut self) -> Silent {
+    fn version(&self) -> Silent {
         Silent
     }
 

@@ -115,6 +115,8 @@ pub static KEYS: &[Key<Draft>] = &[
         "state and log files of the process runtime"),
     key!(scripts.dir => config.scripts.dir, FilePath,
         "the directory of the *.rhai files"),
+    key!(scripts.watch => config.scripts.watch, Flag,
+        "whether changed scripts are taken while the gateway runs"),
     key!(scripts.operations_max => config.scripts.limits.operations_max, Count(100, 1_000_000_000),
         "Rhai operations of one call"),
     key!(scripts.cpu_time_max => config.scripts.limits.cpu_time_max, Time(MS, MINUTE),

@@ -144,6 +144,8 @@ pub struct ProcessImage {
 pub struct Scripts {
     /// Default `scripts`.
     pub dir: PathBuf,
+    /// Whether changes are taken while the gateway runs; default true.
+    pub watch: bool,
     pub limits: ScriptLimits,
 }
 
@@ -297,6 +299,7 @@ impl Default for Config {
             },
             scripts: Scripts {
                 dir: PathBuf::from("scripts"),
+                watch: true,
                 limits: ScriptLimits::default(),
             },
             hold: Hold {

@@ -125,10 +125,10 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             return respond::options();
         }
         let facts = inbound.facts(head);
-        // Taken before the decision: the request keeps the version that decides about it.
-        let (version, decided) = {
+        // The request keeps the version that decided about it, whatever is saved meanwhile.
+        let (decided, version) = {
             let mut decider = self.decider.borrow_mut();
-            (decider.version(), decider.decide(&facts))
+            (decider.decide(&facts), decider.version())
         };
         let outcome = match decided {
             Ok(Some(decided)) => {

@@ -46,8 +46,8 @@ impl Wake for Arc<Fleet> {
 pub trait Decide: 'static {
     type Version: OnError + 'static;
 
-    /// The version that the next decision will be made by. A request keeps it to its end.
-    fn version(&mut self) -> Self::Version;
+    /// The version that made the last decision. A request keeps it to its end.
+    fn version(&self) -> Self::Version;
 
     /// `Ok(None)`: no route matches.
     fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure>;
@@ -66,7 +66,7 @@ pub trait OnError {
 impl Decide for Decider {
     type Version = Arc<Version>;
 
-    fn version(&mut self) -> Arc<Version> {
+    fn version(&self) -> Arc<Version> {
         Decider::version(self)
     }
 

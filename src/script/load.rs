@@ -17,10 +17,10 @@ use crate::script::hooks::{self, Collected, Collector, Stateful, guarded, unshar
 use crate::script::{answers, facts, request, rules};
 
 /// The longest script file, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The directory below the scripts directory that imports come from.
-const LIBRARY: &str = "lib";
+pub const LIBRARY: &str = "lib";
 
 /// A directory of scripts, run once.
 pub struct Loaded {

@@ -361,9 +361,8 @@ impl Decider {
         }
     }
 
-    /// The version that the next decision will be made by.
-    pub fn version(&mut self) -> Arc<Version> {
-        self.refresh();
+    /// The version that made the last decision, also when it is no longer the current one.
+    pub fn version(&self) -> Arc<Version> {
         self.version.clone()
     }
 

@@ -184,7 +184,7 @@ pub struct Rules {
 impl Decide for Rules {
     type Version = Rules;
 
-    fn version(&mut self) -> Rules {
+    fn version(&self) -> Rules {
         self.clone()
     }
 

@@ -4,6 +4,7 @@ mod decisions;
 mod files;
 mod hooks;
 mod memo;
+mod swaps;
 mod traps;
 
 use std::collections::BTreeMap;
