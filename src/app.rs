@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin;
 use crate::clock::Clock;
@@ -16,6 +17,8 @@ use crate::proxy::{self, Proxy};
 use crate::runtime::Runtime;
 use crate::runtime::docker::Docker;
 use crate::runtime::process::Process;
+use crate::script::history::History;
+use crate::script::reload::Reloading;
 use crate::script::version::{Scripts, Version};
 
 /// How long requests under way may take when the gateway is told to end.
@@ -36,6 +39,11 @@ pub enum Chosen {
 /// A running gateway. Dropping it ends it at once; containers go on.
 pub struct Gateway {
     pub fleet: Arc<Fleet>,
+    /// What became of the scripts since the start.
+    pub history: Arc<History>,
+    /// Ended with the gateway; none where scripts are not watched.
+    _reloading: Option<Reloading>,
+    _renewing: AbortOnDropHandle<()>,
     proxy: proxy::Running,
     admin: admin::Running,
 }
@@ -101,6 +109,7 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let mut registry = metrics::registry();
         let scripts = Scripts::new(version);
+        let history = History::new(scripts.clone(), &mut registry);
         let fleet = Fleet::open(
             &config,
             runtime,
@@ -113,14 +122,25 @@ impl Gateway {
         // The private listener first: it is the one that tells how the gateway is.
         let parts = admin::Parts {
             workloads: fleet.clone(),
-            templates: scripts.clone(),
+            templates: history.clone(),
             registry: Arc::new(registry),
             policy: config.spec.clone(),
         };
         let admin = admin::start(&config.admin, parts).await?;
+        let reloading = if config.scripts.watch {
+            let (dir, limits) = (&config.scripts.dir, config.scripts.limits);
+            let reloading = Reloading::begin(history.clone(), dir, limits);
+            Some(reloading.context("starting the thread that watches the scripts")?)
+        } else {
+            None
+        };
+        let renewing = tokio::spawn(renew_rules(history.clone(), fleet.clone()));
         let proxy = Proxy::start(config, fleet.clone(), scripts, &proxy_metrics)?;
         Ok(Self {
             fleet,
+            history,
+            _reloading: reloading,
+            _renewing: AbortOnDropHandle::new(renewing),
             proxy,
             admin,
         })
@@ -139,6 +159,19 @@ impl Gateway {
     pub async fn stop(self) {
         self.proxy.stop(STOP_TIME).await;
         self.admin.stop(ADMIN_STOP_TIME).await;
+    }
+}
+
+/// Tells the workloads when another version serves, whose rules may be others.
+async fn renew_rules(history: Arc<History>, fleet: Arc<Fleet>) {
+    let mut changes = history.changes();
+    let mut known = history.tell().serving.number();
+    while changes.changed().await.is_ok() {
+        let serving = history.tell().serving.number();
+        if serving != known {
+            known = serving;
+            fleet.rules_changed().await;
+        }
     }
 }
 

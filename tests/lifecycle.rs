@@ -189,6 +189,51 @@ async fn it_sleeps_when_nothing_used_it_for_the_time_and_not_while_a_lease_is_ou
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_changed_idle_rule_counts_for_what_is_awake_already() {
+    let bench = Bench::new();
+    drop(bench.lease().await);
+    *bench.rules.idle.lock() = IdleRule::Never;
+    bench.fleet.rules_changed().await;
+    tokio::time::sleep(600 * SECOND).await;
+    assert_eq!(bench.phase(), "ready");
+
+    // It has been unused for longer than the new rule allows.
+    *bench.rules.idle.lock() = IdleRule::StopAfter(60 * SECOND);
+    bench.fleet.rules_changed().await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(bench.phase(), "stopped");
+    assert_eq!(bench.fake.stops("a"), 1);
+
+    // What sleeps is asked when it starts.
+    *bench.rules.idle.lock() = IdleRule::StopAfter(5 * SECOND);
+    bench.fleet.rules_changed().await;
+    assert_eq!(bench.phase(), "stopped");
+    drop(bench.lease().await);
+    tokio::time::sleep(4 * SECOND).await;
+    assert_eq!(bench.phase(), "ready");
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(bench.phase(), "stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_rule_that_changes_during_the_start_counts_for_that_start() {
+    let bench = Bench::new();
+    *bench.rules.ready.lock() = Ok(ReadyRule::Wait(10 * SECOND));
+    let ask = bench.spawn_ask(60 * SECOND);
+    // Started, and not ready yet.
+    bench
+        .until("running", |bench| bench.fake.is_running("a"))
+        .await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(bench.phase(), "starting");
+    *bench.rules.idle.lock() = IdleRule::StopAfter(5 * SECOND);
+    bench.fleet.rules_changed().await;
+    drop(ask.await.unwrap().expect("a wakes"));
+    tokio::time::sleep(6 * SECOND).await;
+    assert_eq!(bench.phase(), "stopped");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_does_not_count_does_not_put_sleep_off() {
     let bench = Bench::new();
     drop(bench.lease().await);

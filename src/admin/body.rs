@@ -13,6 +13,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
 use crate::admin::problem::{FieldError, Problem};
+use crate::admin::scripts::Rollback;
 use crate::decision::CreateFrom;
 use crate::spec::WorkloadSpec;
 
@@ -39,25 +40,35 @@ pub async fn read_deploy(request: Request) -> Result<Deploy, Problem> {
     parse_deploy(&read(request).await?)
 }
 
+/// Reads what `POST /scripts/rollback` asks for; it may have no body.
+pub async fn read_rollback(request: Request) -> Result<Rollback, Problem> {
+    Ok(read_optional(request).await?.unwrap_or_default())
+}
+
 /// Reads the body of a request that takes none: it has to be empty, or `{}`.
 pub async fn read_nothing(request: Request) -> Result<(), Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    read_optional::<Nothing>(request).await.map(drop)
+}
+
+/// `None`: there is no body.
+async fn read_optional<T: DeserializeOwned>(request: Request) -> Result<Option<T>, Problem> {
     let headers = request.headers();
     let announced = headers.contains_key(TRANSFER_ENCODING)
         || headers
             .get(CONTENT_LENGTH)
             .is_some_and(|length| length != "0");
     if !announced {
-        return Ok(());
+        return Ok(None);
     }
     need_json(headers)?;
     let bytes = read(request).await?;
     if bytes.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Nothing {}
-    parse_object::<Nothing>(&bytes).map(drop)
+    parse_object(&bytes).map(Some)
 }
 
 /// A page of another site cannot send this type without asking first (Fetch §4.8), so it is

@@ -6,6 +6,7 @@ pub mod client;
 mod listener;
 mod problem;
 mod routes;
+mod scripts;
 #[cfg(test)]
 mod tests;
 mod workloads;
@@ -24,7 +25,8 @@ use crate::admin::routes::Doors;
 use crate::config::{self, Listen};
 use crate::spec::SpecPolicy;
 
-pub use crate::admin::workloads::{ScriptsView, Templates, Workloads};
+pub use crate::admin::scripts::{ScriptsView, Templates};
+pub use crate::admin::workloads::Workloads;
 
 /// What the admin API speaks for.
 pub struct Parts {

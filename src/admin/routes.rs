@@ -8,7 +8,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{Method, StatusCode, Uri};
 use prometheus_client::registry::Registry;
@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::admin::auth::{self, Guard};
 use crate::admin::body::{self, Deploy};
 use crate::admin::problem::{FieldError, Problem};
-use crate::admin::workloads::{Templates, Workloads};
+use crate::admin::scripts::{ScriptsView, Templates};
+use crate::admin::workloads::Workloads;
 use crate::decision::CreateFrom;
 use crate::lifecycle::fleet::{OrderError, View};
 use crate::names::WorkloadName;
@@ -121,6 +122,8 @@ pub fn router(doors: Arc<Doors>, guard: Arc<Guard>) -> Router {
         ("/readyz", get(readyz)),
         ("/metrics", get(metrics)),
         ("/scripts", get(scripts)),
+        ("/scripts/rollback", post(roll_back)),
+        ("/scripts/activate", post(activate)),
     ];
     let guarded = guarded
         .into_iter()
@@ -347,12 +350,28 @@ async fn scripts(State(doors): State<Arc<Doors>>) -> Result<Response, Problem> {
     }
 }
 
+async fn roll_back(
+    State(doors): State<Arc<Doors>>,
+    request: Request,
+) -> Result<Json<ScriptsView>, Problem> {
+    let rollback = body::read_rollback(request).await?;
+    Ok(Json(doors.templates.roll_back(rollback.version)?))
+}
+
+async fn activate(
+    State(doors): State<Arc<Doors>>,
+    request: Request,
+) -> Result<Json<ScriptsView>, Problem> {
+    body::read_nothing(request).await?;
+    Ok(Json(doors.templates.activate()))
+}
+
 async fn unknown_path(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "unknown_path",
         format!(
-            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics and /scripts",
+            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /scripts, /scripts/rollback and /scripts/activate",
             uri.path()
         ),
     )

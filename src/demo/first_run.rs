@@ -277,7 +277,7 @@ async fn show(config: &Config, options: &Options, chosen: &Chosen) -> anyhow::Re
     ));
     say("");
     say(&format!(
-        "What happens to a request is decided in {}; change it and start again.",
+        "What happens to a request is decided in {}; change it and save.",
         script(&config.scripts.dir).display()
     ));
     say(&format!(

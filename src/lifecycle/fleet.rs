@@ -177,6 +177,19 @@ impl Fleet {
         drop(asked.await);
     }
 
+    /// The rules are others than before: asks anew when each workload that is awake may sleep.
+    /// Ready rules need no such thing, as they are asked at each start.
+    pub async fn rules_changed(&self) {
+        let shared = self.shared.clone();
+        // The engine's client belongs to the engine's runtime.
+        let renewed = self.shared.core.handle.spawn(async move {
+            for workload in shared.workloads.load_full().values() {
+                workload.renew_idle_rule().await;
+            }
+        });
+        drop(renewed.await);
+    }
+
     pub fn views(&self) -> Vec<View> {
         let workloads = self.shared.workloads.load();
         let mut views: Vec<View> = workloads.values().map(|workload| workload.view()).collect();

@@ -177,6 +177,7 @@ impl Machine {
             Event::Engine { id, at, kind } => self.engine_event(now, &id, at, kind),
             Event::Observed { asked, instance } => self.observed(now, asked, instance),
             Event::Missing { asked, id } => self.missing(now, asked, &id),
+            Event::IdleRule { id, rule } => self.idle_rule_changed(now, &id, rule),
             Event::Unanswered { serial } => self.unanswered(now, serial),
         }
     }

@@ -28,10 +28,18 @@ impl fmt::Display for ScriptError {
             write!(f, ":{}", self.column)?;
         }
         write!(f, ": {}", self.message)?;
-        if let Some(line) = &self.source_line {
-            write!(f, "\n{}", excerpt(self.line, self.column, line))?;
+        match self.excerpt() {
+            Some(excerpt) => write!(f, "\n{excerpt}"),
+            None => Ok(()),
         }
-        Ok(())
+    }
+}
+
+impl ScriptError {
+    /// The source line with its number and a caret below the column.
+    pub fn excerpt(&self) -> Option<String> {
+        let line = self.source_line.as_deref()?;
+        Some(excerpt(self.line, self.column, line))
     }
 }
 

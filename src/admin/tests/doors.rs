@@ -69,9 +69,43 @@ async fn scripts_are_shown_by_version_and_hash() {
     for target in ["/scripts", "/scripts/"] {
         assert_eq!(
             house.get(target).await.json(),
-            json!({"version": 3, "hash": "abc", "templates": ["broken", "web"]})
+            json!({
+                "version": 3, "hash": "abc", "since": "2026-01-02T03:04:05.000Z",
+                "rolled_back": false, "routes": [], "templates": ["broken", "web"],
+                "refused": null, "kept": [],
+            })
         );
     }
+}
+
+#[tokio::test]
+async fn scripts_are_rolled_back_and_activated() {
+    let house = house().await;
+    let json_type = ["Content-Type: application/json"];
+    let to = async |body: &str| {
+        house
+            .ask("POST", "/scripts/rollback", &json_type, body)
+            .await
+    };
+    let answer = to("{\"version\": 2}").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["version"], 2);
+    assert_eq!(answer.json()["rolled_back"], true);
+    let detail = to("{\"version\": 7}")
+        .await
+        .problem(422, "version_not_kept");
+    assert_eq!(detail, "version 7 is not kept (kept: 1, 2, 3)");
+    to("{\"versoin\": 7}").await.problem(422, "invalid_body");
+
+    let answer = house.ask("POST", "/scripts/rollback", &[], "").await;
+    let detail = answer.problem(409, "no_version_before");
+    assert_eq!(detail, "there is no good version before version 3");
+
+    let answer = house.ask("POST", "/scripts/activate/", &[], "").await;
+    assert_eq!(
+        (answer.status, answer.json()["version"].as_u64()),
+        (200, Some(3))
+    );
 }
 
 #[tokio::test]
@@ -95,6 +129,7 @@ async fn a_method_that_a_path_does_not_take_is_a_405_that_names_those_it_takes()
         ("POST", "/readyz", "GET,HEAD"),
         ("PUT", "/metrics", "GET,HEAD"),
         ("BREW", "/scripts", "GET,HEAD"),
+        ("GET", "/scripts/rollback", "POST"),
     ] {
         let answer = house.ask(method, target, &[], "").await;
         answer.problem(405, "method_not_allowed");

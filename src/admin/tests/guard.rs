@@ -122,6 +122,8 @@ async fn the_token_is_needed_everywhere_but_for_health() {
         ("GET", "/readyz"),
         ("GET", "/metrics"),
         ("GET", "/scripts"),
+        ("POST", "/scripts/rollback"),
+        ("POST", "/scripts/activate"),
         ("GET", "/nope"),
     ] {
         let answer = house.ask(method, target, &[], "").await;

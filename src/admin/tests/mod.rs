@@ -7,6 +7,7 @@ mod doors;
 mod fleet;
 mod guard;
 mod listener;
+mod scripts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use crate::decision::ScriptFailure;
 use crate::lifecycle::fleet::{OrderError, View};
 use crate::metrics;
 use crate::names::WorkloadName;
+use crate::script::history::RollbackError;
 use crate::spec::{SpecPolicy, WorkloadSpec};
 
 /// So that a test cannot hang; nothing is expected to take so long.
@@ -166,6 +168,21 @@ struct Book {
     loaded: bool,
 }
 
+impl Book {
+    fn view(&self, version: u64) -> ScriptsView {
+        ScriptsView {
+            version,
+            hash: "abc".to_owned(),
+            since: "2026-01-02T03:04:05.000Z".to_owned(),
+            rolled_back: version != 3,
+            routes: Vec::new(),
+            templates: self.names(),
+            refused: None,
+            kept: Vec::new(),
+        }
+    }
+}
+
 impl Templates for Book {
     fn fill(
         &self,
@@ -192,11 +209,22 @@ impl Templates for Book {
     }
 
     fn loaded(&self) -> Option<ScriptsView> {
-        self.loaded.then(|| ScriptsView {
-            version: 3,
-            hash: "abc".to_owned(),
-            templates: self.names(),
-        })
+        self.loaded.then(|| self.view(3))
+    }
+
+    fn roll_back(&self, to: Option<u64>) -> Result<ScriptsView, RollbackError> {
+        match to {
+            None => Err(RollbackError::NoneBefore { serving: 3 }),
+            Some(number @ 1..=3) => Ok(self.view(number)),
+            Some(asked) => Err(RollbackError::NotKept {
+                asked,
+                kept: vec![1, 2, 3],
+            }),
+        }
+    }
+
+    fn activate(&self) -> ScriptsView {
+        self.view(3)
     }
 }
 

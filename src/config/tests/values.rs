@@ -45,6 +45,7 @@ fn every_key_reaches_its_place() {
         envs = { A = "1" }
         [scripts]
         dir = "s"
+        watch = false
         operations_max = 1000
         cpu_time_max = "20ms"
         load_cpu_time_max = "2s"
@@ -126,6 +127,7 @@ fn every_key_reaches_its_place() {
         },
         scripts: Scripts {
             dir: PathBuf::from("s"),
+            watch: false,
             limits: ScriptLimits {
                 operations_max: 1_000,
                 cpu_time_max: Duration::from_millis(20),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::decision::IdleRule;
 use crate::lifecycle::machine::{Failure, Launch};
 use crate::runtime::{EngineEventKind, EngineTime, Health, Instance, InstanceId, InstanceState};
 use crate::spec::WorkloadSpec;
@@ -52,6 +53,11 @@ pub enum Event {
     Missing {
         asked: Moment,
         id: InstanceId,
+    },
+    /// The rules were changed: this is the idle rule of the container `id` now.
+    IdleRule {
+        id: InstanceId,
+        rule: IdleRule,
     },
     /// A connection to the gate with this serial could not be made, although its run lives.
     Unanswered {

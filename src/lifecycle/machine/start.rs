@@ -197,6 +197,31 @@ impl Machine {
         Vec::new()
     }
 
+    /// Takes another idle rule for the run that is ready, or about to be.
+    pub(super) fn idle_rule_changed(
+        &mut self,
+        now: Moment,
+        of: &InstanceId,
+        rule: IdleRule,
+    ) -> Vec<Effect> {
+        if self.id.as_ref() != Some(of) {
+            return Vec::new();
+        }
+        match &mut self.phase {
+            Phase::Ready { idle, look_at, .. } => {
+                *idle = rule;
+                // The next tick finds when it is due.
+                *look_at = now;
+            }
+            Phase::Starting {
+                step: Step::Proving { launch, .. },
+                ..
+            } => launch.idle = rule,
+            _ => {}
+        }
+        Vec::new()
+    }
+
     pub(super) fn missed(&mut self, why: Arc<str>) -> Vec<Effect> {
         if let Phase::Starting {
             step: Step::Proving { missed, .. },

@@ -259,6 +259,13 @@ fn events(machine: &Machine, now: Moment) -> Vec<(&'static str, Event)> {
             },
         ),
         (
+            "idle rule",
+            Event::IdleRule {
+                id: id("1"),
+                rule: IdleRule::Never,
+            },
+        ),
+        (
             "unanswered",
             Event::Unanswered {
                 serial: machine.open_gate().map_or(0, |gate| gate.endpoint().serial),
