@@ -102,6 +102,26 @@ impl Workload {
         Some(self.examine(id).await)
     }
 
+    /// Asks the rules anew when it may sleep, if it is awake. Where the engine cannot be asked, the
+    /// rule stays as it was.
+    pub async fn renew_idle_rule(self: &Arc<Self>) {
+        let awake = {
+            let inner = self.inner.lock();
+            let is_awake = matches!(
+                inner.machine.phase(),
+                Phase::Ready { .. } | Phase::Starting { .. }
+            );
+            inner.machine.id().filter(|_| is_awake).cloned()
+        };
+        let Some(id) = awake else {
+            return;
+        };
+        if let Ok(instance) = self.core.runtime.inspect(&id).await {
+            let rule = self.core.idle_rule(&instance);
+            drop(self.order(Event::IdleRule { id, rule }));
+        }
+    }
+
     /// What was started, and what the scripts say of it.
     async fn examine(&self, id: &InstanceId) -> Result<Launch, Failure> {
         let instance = self.core.runtime.inspect(id).await.map_err(Failure::from)?;
