@@ -161,6 +161,12 @@ impl SpecPolicy {
                         .to_owned(),
                 );
             }
+            if network == "none" {
+                refuse(
+                    "network",
+                    "\"none\": a container without a network cannot be reached".to_owned(),
+                );
+            }
             if network.starts_with("container:") {
                 refuse(
                     "network",
@@ -312,6 +318,15 @@ mod tests {
             ..spec()
         };
         assert_eq!(refused_fields(&policy, sneaky), ["network"]);
+    }
+
+    #[test]
+    fn a_workload_that_nobody_could_reach_is_refused() {
+        let alone = WorkloadSpec {
+            network: Some("none".into()),
+            ..spec()
+        };
+        assert_eq!(refused_fields(&SpecPolicy::default(), alone), ["network"]);
     }
 
     #[test]

@@ -208,7 +208,11 @@ impl<'b> Reading<'b> {
             for member in members {
                 self.image_member(&header, member, typed, &mut read);
             }
-            let is_whole = errors_before == self.errors.len() && typed.can_be_trusted(&image.place);
+            // A command that was refused for another reason is no empty one.
+            let told = self.errors[errors_before..]
+                .iter()
+                .any(|error| error.to_string().contains("command"));
+            let is_whole = !told && typed.can_be_trusted(&image.place);
             if image.name.trim().is_empty() {
                 self.refuse(&image.place, format!("{header}: an image needs a name"));
             } else if is_whole && read.command.first().is_none_or(String::is_empty) {

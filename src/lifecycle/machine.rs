@@ -26,7 +26,7 @@ use crate::clock::{Clock, Moment};
 use crate::decision::{IdleRule, ReadyRule};
 use crate::lifecycle::gate::Gate;
 use crate::names::WorkloadName;
-use crate::runtime::InstanceId;
+use crate::runtime::{EngineTime, InstanceId};
 
 /// The times that rule a workload's life.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,9 @@ pub struct Machine {
     newcomer: Option<(Moment, InstanceId)>,
     /// When it was last heard that a container of this name was destroyed.
     destroyed_at: Moment,
+    /// The last end of a run that the engine told of, with its exit code. It may be told before the
+    /// answer to the start of that very run.
+    last_death: Option<(EngineTime, Option<i64>)>,
     phase: Phase,
     /// When the phase began.
     since: Moment,
@@ -82,6 +85,7 @@ impl Machine {
             id: None,
             newcomer: None,
             destroyed_at: Moment::ZERO,
+            last_death: None,
             phase: Phase::Absent,
             since: Moment::ZERO,
             generation: Generation::default(),

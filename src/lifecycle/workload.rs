@@ -1,6 +1,8 @@
 //! One workload: its machine behind a lock, those who wait for it, and what carries its effects out.
 
 mod carry;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,10 +165,14 @@ impl Workload {
             });
             Ok(Event::Wanted { by_operator: false })
         })?;
-        Ok(match answered.try_recv() {
+        let told = match answered.try_recv() {
             Ok(Err(refusal)) => Err(refusal),
             Ok(Ok(_)) | Err(_) => Ok(()),
-        })
+        };
+        // Nobody waits: a page that asks again and again must not fill the queue.
+        drop(answered);
+        self.inner.lock().forget_gone_waiters();
+        Ok(told)
     }
 
     /// Gives the machine an event, unless the workload is retired.

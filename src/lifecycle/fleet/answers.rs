@@ -35,7 +35,7 @@ pub enum Refusal {
         retry_after: Duration,
     },
     /// The wait is over; the wake goes on.
-    #[error("{workload:?} did not become ready within {} s; it goes on starting", waited.as_secs_f64())]
+    #[error("{workload:?} did not become ready within {:.1} s; it goes on starting", waited.as_secs_f64())]
     TimedOut {
         workload: WorkloadName,
         waited: Duration,
@@ -74,9 +74,11 @@ pub enum OrderError {
     ImageMissing(String),
     #[error("there is no network {0:?} on the engine")]
     NetworkMissing(String),
-    #[error("the engine refused: {0}")]
+    /// In the engine's words, with who says so.
+    #[error("{0}")]
     Refused(String),
-    #[error("the engine does not answer: {0}")]
+    /// Likewise with why.
+    #[error("{0}")]
     EngineUnreachable(String),
     #[error("{0}")]
     Failed(String),

@@ -13,7 +13,8 @@ use crate::runtime::{EngineEvent, EngineEventKind, InstanceId, RuntimeError};
 
 /// The first pause before an engine that went away is tried again; doubles each time.
 const RETRY_MIN: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Short, since until then nobody knows which container has which address.
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How often everything is listed although events flow: what an event that was never sent would
 /// have told is known after this time at the latest.

@@ -96,6 +96,7 @@ impl Machine {
     }
 
     fn died(&mut self, now: Moment, at: EngineTime, exit_code: Option<i64>) -> Vec<Effect> {
+        self.last_death = Some((at, exit_code));
         match &self.phase {
             // The end of an earlier run, told late.
             Phase::Ready { run, .. } if at < run.started_at => Vec::new(),
@@ -103,7 +104,7 @@ impl Machine {
                 step: Step::Proving { launch, .. },
                 ..
             } if at < launch.run.started_at => Vec::new(),
-            // An earlier run's end or this one's: the answer to the start will tell.
+            // An earlier run's end or this one's: the answer to the start will tell, by its time.
             Phase::Starting {
                 step: Step::Launching,
                 ..
@@ -117,7 +118,7 @@ impl Machine {
     }
 
     /// The run that is known has ended.
-    fn ended(&mut self, now: Moment, exit_code: Option<i64>) -> Vec<Effect> {
+    pub(super) fn ended(&mut self, now: Moment, exit_code: Option<i64>) -> Vec<Effect> {
         match &self.phase {
             Phase::Ready { gate, .. } => {
                 gate.close();

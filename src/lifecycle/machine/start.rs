@@ -112,6 +112,7 @@ impl Machine {
         };
         let deadline = now + limit;
         let order = launch.clone();
+        let began = launch.run.started_at;
         self.enter(
             now,
             Phase::Starting {
@@ -124,6 +125,10 @@ impl Machine {
             },
         );
         let generation = self.order();
+        // The engine was looked at before this run ended, and its end was told before that answer.
+        if let Some((_, exit_code)) = self.last_death.filter(|(at, _)| *at >= began) {
+            return self.ended(now, exit_code);
+        }
         if proved {
             return self.proved(now);
         }

@@ -323,3 +323,24 @@ fn every_phase_takes_every_event_as_the_table_says() {
     }
     assert_eq!(table.lines().count(), expected.lines().count());
 }
+
+#[test]
+fn an_end_that_is_told_before_the_answer_to_its_start_is_not_lost() {
+    let now = Moment::from_millis(3_600_000);
+    for (phase, expected) in [("launching", "start"), ("adopting", "")] {
+        let (mut machine, _) = in_phase(phase, now);
+        let exit_code = Some(0);
+        assert_eq!(machine.step(now, engine(Kind::Died { exit_code }, 150)), []);
+        let answer = Event::Launched(machine.generation, Ok(launch(100, tcp())));
+        let effects: Vec<String> = machine.step(now, answer).iter().map(short).collect();
+        assert_eq!(effects.join(" "), expected, "{phase}");
+        // A later run is another matter.
+        let answer = Event::Launched(machine.generation, Ok(launch(200, tcp())));
+        let proves = machine
+            .step(now, answer)
+            .iter()
+            .map(short)
+            .collect::<Vec<_>>();
+        assert_eq!(proves.len(), usize::from(phase == "launching"), "{phase}");
+    }
+}

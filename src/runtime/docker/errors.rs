@@ -68,6 +68,10 @@ fn answered(status: u16, message: String, subject: Subject<'_>) -> RuntimeError 
         (409, Subject::New { name, .. }) if says(&message, "already in use") => {
             RuntimeError::NameTaken(name.to_owned())
         }
+        // Somebody removes it this moment.
+        (409, Subject::Container(id)) if says(&message, "marked for removal") => {
+            RuntimeError::NotFound(id.to_owned())
+        }
         (400..=499, _) => RuntimeError::Refused(message),
         _ => RuntimeError::Failed(message),
     }
