@@ -56,10 +56,31 @@ pub struct Inbound {
 /// Why a request is refused before anything is decided about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
+    /// More bytes than a head may have.
+    TooLarge,
     /// The client's fault, in words for it.
     Bad(&'static str),
     /// CONNECT: a gateway is no tunnel to anywhere.
     Connect,
+}
+
+/// The bytes of a request's head as it was sent, but for spaces that are no part of it.
+///
+/// HTTP limits what it buffers, and it buffers in steps: a head that arrives in one piece can pass
+/// that limit by half.
+pub fn head_bytes(head: &Parts) -> usize {
+    let uri = &head.uri;
+    let target = uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len())
+        + uri
+            .authority()
+            .map_or(0, |authority| authority.as_str().len());
+    // "METHOD TARGET HTTP/1.1", then "Name: value" lines, then an empty one.
+    let first = head.method.as_str().len() + target + " HTTP/1.1\r\n ".len();
+    let fields = head.headers.iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    first + fields.sum::<usize>() + "\r\n".len()
 }
 
 impl Inbound {
@@ -307,6 +328,16 @@ mod tests {
             let inbound = read(&head, "1.1.1.1", &[]).unwrap();
             assert_eq!(inbound.facts(&head).host, told);
         }
+    }
+
+    #[test]
+    fn the_heads_bytes_are_counted_as_they_are_sent() {
+        let sent = "GET /a?b HTTP/1.1\r\nhost: h\r\nx-y: 12\r\n\r\n";
+        let request = http::Request::get("/a?b")
+            .header("host", "h")
+            .header("x-y", "12");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        assert_eq!(head_bytes(&head), sent.len());
     }
 
     #[test]

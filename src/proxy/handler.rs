@@ -24,7 +24,7 @@ use crate::decision::{Asleep, Decision, ProxyDecision, ScriptFailure};
 use crate::lifecycle::fleet::{Ask, Refusal};
 use crate::lifecycle::gate::Lease;
 use crate::proxy::body::{AnswerBody, Source};
-use crate::proxy::facts::{Inbound, Malformed, Peer};
+use crate::proxy::facts::{Inbound, Malformed, Peer, head_bytes};
 use crate::proxy::meter::{Counted, Meters};
 use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::record::{Line, Record};
@@ -96,7 +96,12 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         let on_upgrade = head.extensions.remove::<OnUpgrade>();
         let mut told = Told::default();
         let trusted_proxies = &self.config.public.trusted_proxies;
-        let (inbound, response) = match Inbound::read(&head, client.peer, trusted_proxies) {
+        let read = if head_bytes(&head) > self.config.public.head_bytes_max {
+            Err(Malformed::TooLarge)
+        } else {
+            Inbound::read(&head, client.peer, trusted_proxies)
+        };
+        let (inbound, response) = match read {
             Ok(inbound) => {
                 let response = self
                     .answer(
@@ -300,6 +305,9 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             host: None,
         };
         let problem = match malformed {
+            Malformed::TooLarge => Problem::HeadTooLarge {
+                bytes_max: self.config.public.head_bytes_max,
+            },
             Malformed::Bad(what) => Problem::BadRequest(what),
             Malformed::Connect => Problem::Connect,
         };

@@ -15,6 +15,8 @@ use crate::proxy::page::whole_seconds;
 pub enum Problem {
     #[error("{0}")]
     BadRequest(&'static str),
+    #[error("the request's head is larger than the {bytes_max} bytes allowed")]
+    HeadTooLarge { bytes_max: usize },
     #[error("CONNECT is not offered here")]
     Connect,
     #[error("the request's body did not arrive in time")]
@@ -52,6 +54,7 @@ impl Problem {
     pub fn kind(&self) -> &'static str {
         match self {
             Problem::BadRequest(_) => "bad_request",
+            Problem::HeadTooLarge { .. } => "head_too_large",
             Problem::Connect => "not_implemented",
             Problem::RequestTimeout => "request_timeout",
             Problem::BodyTooLarge { .. } => "body_too_large",
@@ -76,6 +79,7 @@ impl Problem {
     pub fn status(&self) -> StatusCode {
         match self {
             Problem::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Problem::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Problem::Connect => StatusCode::NOT_IMPLEMENTED,
             // Nobody reads the status of `ClientGone` but the metrics.
             Problem::RequestTimeout | Problem::ClientGone => StatusCode::REQUEST_TIMEOUT,
@@ -170,6 +174,7 @@ impl Problem {
             }
             Problem::Refused(Refusal::Unknown(_))
             | Problem::BadRequest(_)
+            | Problem::HeadTooLarge { .. }
             | Problem::Connect
             | Problem::RequestTimeout
             | Problem::BodyTooLarge { .. }
