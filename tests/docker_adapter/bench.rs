@@ -248,13 +248,27 @@ pub async fn next(events: &mut BoxStream<'static, EngineEvent>) -> EngineEvent {
 }
 
 /// The next events are of these kinds, in this order, and all of that container.
+///
+/// The engine tells a pause once when the call is done and again when its runtime reports it, if
+/// the container was thawed in between: such an echo is passed over.
 pub async fn expect(
     events: &mut BoxStream<'static, EngineEvent>,
     id: &InstanceId,
     kinds: &[EngineEventKind],
 ) {
+    let mut told: Vec<EngineEventKind> = Vec::new();
     for kind in kinds {
-        let event = next(events).await;
+        let event = loop {
+            let event = next(events).await;
+            let of_a_pause = matches!(
+                event.kind,
+                EngineEventKind::Paused | EngineEventKind::Unpaused
+            );
+            if !(of_a_pause && event.kind != *kind && told.contains(&event.kind)) {
+                break event;
+            }
+        };
         assert_eq!((&event.id, event.kind), (id, *kind));
+        told.push(event.kind);
     }
 }
