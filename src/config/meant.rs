@@ -204,15 +204,17 @@ impl<'b> Reading<'b> {
                 port: None,
                 envs: BTreeMap::new(),
             };
-            let errors_before = self.errors.len();
+            // A command that was refused, or was written under a wrong name, is no empty one.
+            let mut command_told = false;
             for member in members {
+                let errors_before = self.errors.len();
                 self.image_member(&header, member, typed, &mut read);
+                let is_another_key = IMAGE_KEYS
+                    .iter()
+                    .any(|key| key.name == member.name && key.name != "command");
+                command_told |= self.errors.len() > errors_before && !is_another_key;
             }
-            // A command that was refused for another reason is no empty one.
-            let told = self.errors[errors_before..]
-                .iter()
-                .any(|error| error.to_string().contains("command"));
-            let is_whole = !told && typed.can_be_trusted(&image.place);
+            let is_whole = !command_told && typed.can_be_trusted(&image.place);
             if image.name.trim().is_empty() {
                 self.refuse(&image.place, format!("{header}: an image needs a name"));
             } else if is_whole && read.command.first().is_none_or(String::is_empty) {

@@ -235,6 +235,16 @@ gateway.toml:5:2: [pear]: unknown table (there are [public], [admin], [runtime],
 }
 
 #[test]
+fn an_empty_command_is_told_beside_another_keys_error() {
+    let typed = "[process.images.\"command:1\"]\ncommand = []\nport = 99999\n";
+    let errors = parse(typed, "gateway.toml", &|_| None)
+        .unwrap_err()
+        .to_string();
+    assert!(errors.contains("command names no program"), "{errors}");
+    assert!(errors.contains("port: "), "{errors}");
+}
+
+#[test]
 fn an_image_needs_a_command_and_known_keys() {
     let text = "\
 [process.images.\"a:1\"]
