@@ -102,13 +102,11 @@ fn serve(file: &ConfigFile) -> anyhow::Result<()> {
 
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
     let config = file.load();
-    let dir = match &config {
-        Ok(config) => config.scripts.dir.clone(),
-        Err(_) => Config::default().scripts.dir,
-    };
     // Also with a broken configuration the scripts are looked at: all errors at once.
     let fallback = Config::default();
-    let scripts = app::load_scripts(config.as_ref().unwrap_or(&fallback));
+    let looked_at = config.as_ref().unwrap_or(&fallback);
+    let dir = looked_at.scripts.dir.clone();
+    let scripts = app::load_scripts(looked_at);
     let both_wrong = config.is_err() && scripts.is_err();
     if let Err(error) = &scripts {
         eprintln!("{error:#}");
