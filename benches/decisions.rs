@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderValue, Method};
-use wakegate::config::ScriptLimits;
+use wakegate::config::Given;
 use wakegate::decision::RequestFacts;
 use wakegate::script::version::{Decider, Scripts, Version};
 
@@ -38,9 +38,9 @@ fn dir(script: &str) -> PathBuf {
     dir
 }
 
-fn load(script: &str, limits: &ScriptLimits) -> Version {
+fn load(script: &str, given: &Given) -> Version {
     let dir = dir(script);
-    let version = Version::load(&dir, limits, 1);
+    let version = Version::load(&dir, given, 1);
     if script != "default" {
         fs::remove_dir_all(&dir).unwrap();
     }
@@ -74,13 +74,14 @@ fn facts<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestFacts<'a> {
         query: "a=1",
         headers,
         client: [127, 0, 0, 1].into(),
+        at: 0,
     }
 }
 
 /// One container, asked for again and again.
 #[divan::bench(args = SCRIPTS, sample_size = 1_000)]
 fn remembered(bencher: Bencher, script: &str) {
-    let mut decider = Decider::new(Scripts::new(load(script, &ScriptLimits::default())));
+    let mut decider = Decider::new(Scripts::new(load(script, &Given::default())));
     let headers = headers();
     bencher
         .counter(ItemsCount::new(1_u32))
@@ -90,7 +91,7 @@ fn remembered(bencher: Bencher, script: &str) {
 /// A thousand containers in turn, all of them remembered.
 #[divan::bench(sample_size = 1_000)]
 fn remembered_of_a_thousand(bencher: Bencher) {
-    let mut decider = Decider::new(Scripts::new(load("default", &ScriptLimits::default())));
+    let mut decider = Decider::new(Scripts::new(load("default", &Given::default())));
     let headers = headers();
     let paths: Vec<String> = (0..1_000)
         .map(|n| format!("/session/minion-{n}/"))
@@ -108,7 +109,7 @@ fn remembered_of_a_thousand(bencher: Bencher) {
 /// The handler runs each time and nothing is remembered.
 #[divan::bench(args = SCRIPTS, sample_size = 100)]
 fn made(bencher: Bencher, script: &str) {
-    let version = load(script, &ScriptLimits::default());
+    let version = load(script, &Given::default());
     let headers = headers();
     bencher
         .counter(ItemsCount::new(1_u32))
@@ -118,7 +119,7 @@ fn made(bencher: Bencher, script: &str) {
 /// The handler runs and its decision is put into the memo, which starts over when it is full.
 #[divan::bench(sample_size = 1_000)]
 fn made_and_remembered(bencher: Bencher) {
-    let mut decider = Decider::new(Scripts::new(load("default", &ScriptLimits::default())));
+    let mut decider = Decider::new(Scripts::new(load("default", &Given::default())));
     let headers = headers();
     let paths: Vec<String> = (0..20_000)
         .map(|n| format!("/session/minion-{n}/"))
@@ -132,5 +133,5 @@ fn made_and_remembered(bencher: Bencher) {
 
 #[divan::bench]
 fn load_default(bencher: Bencher) {
-    bencher.bench_local(|| load("default", &ScriptLimits::default()));
+    bencher.bench_local(|| load("default", &Given::default()));
 }

@@ -93,7 +93,7 @@ pub async fn choose_runtime(
 
 /// Loads the scripts, or tells all that is wrong with them.
 pub fn load_scripts(config: &Config) -> anyhow::Result<Version> {
-    Version::load(&config.scripts.dir, &config.scripts.limits, 1).map_err(|errors| {
+    Version::load(&config.scripts.dir, &config.scripts.given, 1).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("the scripts are not usable:\n{}", errors.join("\n"))
     })
@@ -128,8 +128,8 @@ impl Gateway {
         };
         let admin = admin::start(&config.admin, parts).await?;
         let reloading = if config.scripts.watch {
-            let (dir, limits) = (&config.scripts.dir, config.scripts.limits);
-            let reloading = Reloading::begin(history.clone(), dir, limits);
+            let (dir, given) = (&config.scripts.dir, config.scripts.given.clone());
+            let reloading = Reloading::begin(history.clone(), dir, given);
             Some(reloading.context("starting the thread that watches the scripts")?)
         } else {
             None

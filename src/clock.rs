@@ -3,6 +3,8 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// A moment, counted from the start of the [`Clock`] that made it.
 ///
 /// Pure code takes moments as arguments and never asks for the time, so that tests choose it.
@@ -47,6 +49,12 @@ impl Sub<Moment> for Moment {
     fn sub(self, earlier: Moment) -> Duration {
         self.since(earlier)
     }
+}
+
+/// The date and time, in seconds since 1970-01-01 UTC: a fact about a request, for scripts. Nothing
+/// is timed by it, as it may jump. The coarse clock is a read of shared memory and up to 4 ms late.
+pub fn unix_seconds() -> i64 {
+    clock_gettime(ClockId::RealtimeCoarse).tv_sec
 }
 
 /// Tells the time. Follows tokio's clock, so that a paused test clock rules everything.

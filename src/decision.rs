@@ -27,6 +27,9 @@ pub struct RequestFacts<'a> {
     pub headers: &'a HeaderMap,
     /// The client's address, as the trusted proxies tell it.
     pub client: IpAddr,
+    /// When its head had arrived, in seconds since 1970-01-01 UTC. A fact like any other, so that
+    /// the same facts get the same decision.
+    pub at: i64,
 }
 
 /// What is to be done with a request.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use serde_json::json;
-use wakegate::config::ScriptLimits;
+use wakegate::config::Given;
 use wakegate::decision::{
     ContainerFacts, ContainerRules, Decision, ErrorFacts, IdleRule, ProxyDecision, ReadyRule,
     RequestFacts,
@@ -17,7 +17,7 @@ use wakegate::script::version::Version;
 
 fn shipped() -> Version {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
-    match Version::load(&dir, &ScriptLimits::default(), 1) {
+    match Version::load(&dir, &Given::default(), 1) {
         Ok(version) => version,
         Err(errors) => panic!("{}", errors[0]),
     }
@@ -32,6 +32,7 @@ fn facts<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestFacts<'a> {
         query: "",
         headers,
         client: [127, 0, 0, 1].into(),
+        at: 0,
     }
 }
 

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 
 use crate::spec::SpecPolicy;
 
@@ -146,7 +147,27 @@ pub struct Scripts {
     pub dir: PathBuf,
     /// Whether changes are taken while the gateway runs; default true.
     pub watch: bool,
+    pub given: Given,
+}
+
+/// What scripts are given besides their requests: it is the same for every call of a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
     pub limits: ScriptLimits,
+    /// `[vars]`: constants by name, as scripts read them at `vars.NAME`. Default none.
+    pub vars: BTreeMap<String, Constant>,
+    /// Where the hours and days that scripts see are counted; default UTC.
+    pub time_zone: TimeZone,
+}
+
+/// The value of one constant.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Constant {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    List(Vec<Constant>),
 }
 
 /// What one call of a script may use up.
@@ -263,6 +284,23 @@ impl Default for ScriptLimits {
     }
 }
 
+impl Default for Given {
+    fn default() -> Self {
+        ScriptLimits::default().into()
+    }
+}
+
+impl From<ScriptLimits> for Given {
+    /// With no constants, in UTC.
+    fn from(limits: ScriptLimits) -> Self {
+        Self {
+            limits,
+            vars: BTreeMap::new(),
+            time_zone: TimeZone::UTC,
+        }
+    }
+}
+
 impl Default for Config {
     /// The configuration of an empty gateway.toml.
     fn default() -> Self {
@@ -300,7 +338,7 @@ impl Default for Config {
             scripts: Scripts {
                 dir: PathBuf::from("scripts"),
                 watch: true,
-                limits: ScriptLimits::default(),
+                given: Given::default(),
             },
             hold: Hold {
                 time: Duration::from_secs(60),

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use ipnet::IpNet;
 
+use crate::clock::unix_seconds;
 use crate::decision::RequestFacts;
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -51,6 +52,8 @@ pub struct Inbound {
     pub scheme: &'static str,
     /// What the application gets as Host, unchanged; `None` when the client named no host.
     pub host: Option<HeaderValue>,
+    /// See [`RequestFacts::at`].
+    pub at: i64,
 }
 
 /// Why a request is refused before anything is decided about it.
@@ -102,6 +105,7 @@ impl Inbound {
             client: client_address(&head.headers, peer, trusted_proxies),
             scheme: scheme(&head.headers, peer),
             host,
+            at: unix_seconds(),
         })
     }
 
@@ -114,6 +118,7 @@ impl Inbound {
             query: head.uri.query().unwrap_or(""),
             headers: &head.headers,
             client: self.client,
+            at: self.at,
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::unix_seconds;
 use crate::config::Config;
 use crate::decision::{Asleep, Decision, ProxyDecision, ScriptFailure};
 use crate::lifecycle::fleet::{Ask, Refusal};
@@ -303,6 +304,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             client: client.peer.address,
             scheme: "http",
             host: None,
+            at: unix_seconds(),
         };
         let problem = match malformed {
             Malformed::TooLarge => Problem::HeadTooLarge {

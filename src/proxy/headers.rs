@@ -211,6 +211,7 @@ mod tests {
             client: peer.address,
             scheme: "http",
             host: Some(HeaderValue::from_static("shop.example:8000")),
+            at: 0,
         }
     }
 

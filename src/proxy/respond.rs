@@ -310,6 +310,7 @@ mod tests {
                 client: peer.address,
                 scheme: "http",
                 host: None,
+                at: 0,
             };
             let failed = Problem::Script(ScriptFailure {
                 message: "scripts/a.rhai:3:7: no such thing".to_owned(),

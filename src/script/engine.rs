@@ -6,7 +6,8 @@ use rhai::packages::{
 };
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Map, OptimizationLevel, Position};
 
-use crate::config::ScriptLimits;
+use crate::config::Given;
+use crate::script::documented::Documented as _;
 use crate::script::meter;
 
 /// The result of a native function that can fail.
@@ -31,7 +32,8 @@ pub const FORBIDDEN: [(&str, &str); 5] = [
 ///
 /// The clock, randomness and I/O of the standard library are absent; `print` and `debug` go to
 /// the log at debug level. The limits of operations and CPU time are those of [`meter`].
-pub fn engine(limits: &ScriptLimits) -> Engine {
+pub fn engine(given: &Given) -> Engine {
+    let limits = &given.limits;
     let mut engine = Engine::new_raw();
     engine
         .register_global_module(CorePackage::new().as_shared_module())
@@ -64,9 +66,11 @@ pub fn engine(limits: &ScriptLimits) -> Engine {
     });
     forbid(&mut engine);
     bounded_replace(&mut engine, limits.string_bytes_max);
-    engine.register_fn("get", |map: &mut Map, key: &str, default: Dynamic| {
-        map.get(key).cloned().unwrap_or(default)
-    });
+    engine.document(
+        "get(map: Map, key: String, default: Dynamic) -> Dynamic",
+        "What the map has for a key, or the default where it has nothing.",
+        |map: &mut Map, key: &str, default: Dynamic| map.get(key).cloned().unwrap_or(default),
+    );
     engine
 }
 

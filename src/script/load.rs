@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rhai::{AST, Engine, EvalAltResult, Locked, Module, ModuleResolver, Position, Scope, Shared};
 use sha2::{Digest, Sha256};
 
-use crate::config::ScriptLimits;
+use crate::config::{Given, ScriptLimits};
 use crate::script::check::{self, Import, Natives};
 use crate::script::engine::{engine, refuse};
 use crate::script::error::{ScriptError, Source};
@@ -33,10 +33,10 @@ pub struct Loaded {
 }
 
 /// Loads every `*.rhai` of the directory, in name order, and what they import.
-pub fn load(dir: &Path, limits: &ScriptLimits) -> Result<Loaded, Vec<ScriptError>> {
+pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     let files = script_files(dir).map_err(|error| vec![error])?;
     let collector: Collector = Arc::new(Mutex::new(Some(Collected::default())));
-    let mut engine = engine(limits);
+    let mut engine = engine(given);
     request::register(&mut engine);
     answers::register(&mut engine);
     rules::register(&mut engine);
@@ -46,7 +46,7 @@ pub fn load(dir: &Path, limits: &ScriptLimits) -> Result<Loaded, Vec<ScriptError
     engine.set_module_resolver(modules.clone());
     let mut loader = Loader {
         dir,
-        limits,
+        limits: &given.limits,
         natives: Natives::of(&engine),
         engine,
         collector: collector.clone(),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod check;
+mod documented;
 mod duration;
 mod engine;
 pub mod error;

@@ -17,7 +17,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use self::content::{Digest, Listing};
-use crate::config::ScriptLimits;
+use crate::config::Given;
 use crate::script::error::ScriptError;
 use crate::script::history::History;
 use crate::script::version::Version;
@@ -46,7 +46,7 @@ impl Reloading {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn begin(history: Arc<History>, dir: &Path, limits: ScriptLimits) -> io::Result<Self> {
+    pub fn begin(history: Arc<History>, dir: &Path, given: Given) -> io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let ended = Arc::new(AtomicBool::new(false));
         let reloading = Self {
@@ -57,7 +57,7 @@ impl Reloading {
             reload: Reload {
                 history,
                 dir: dir.to_owned(),
-                limits,
+                given,
                 judged: None,
             },
             eyes: Eyes {
@@ -267,7 +267,7 @@ enum Judged {
 struct Reload {
     history: Arc<History>,
     dir: PathBuf,
-    limits: ScriptLimits,
+    given: Given,
     /// The content that was built last, good or not: it would be no better the next time.
     judged: Option<Digest>,
 }
@@ -278,7 +278,7 @@ impl Reload {
         if self.judged == Some(digest) {
             return Judged::Settled;
         }
-        let built = build(&self.dir, &self.limits, self.history.next_number());
+        let built = build(&self.dir, &self.given, self.history.next_number());
         // Of what was written meanwhile one half may have been read before and one after it.
         if Listing::of(&self.dir).digest() != digest {
             return Judged::Moved;
@@ -293,9 +293,9 @@ impl Reload {
 }
 
 /// Every step from files to a version that may serve. Each can refuse, with all that it found.
-fn build(dir: &Path, limits: &ScriptLimits, number: u64) -> Result<Version, Vec<ScriptError>> {
+fn build(dir: &Path, given: &Given, number: u64) -> Result<Version, Vec<ScriptError>> {
     // Reading, compiling, running the top level and the static checks.
-    let version = catch_unwind(AssertUnwindSafe(|| Version::load(dir, limits, number)))
+    let version = catch_unwind(AssertUnwindSafe(|| Version::load(dir, given, number)))
         .unwrap_or_else(|panic| Err(vec![broken(dir, panic.as_ref())]))?;
     // What is tried out on the loaded version, its own tests and then requests that were seen,
     // goes here: after this it serves.

@@ -11,7 +11,7 @@ use arc_swap::cache::Cache;
 use rhai::{Dynamic, Engine};
 use serde_json::{Map, Value};
 
-use crate::config::ScriptLimits;
+use crate::config::Given;
 use crate::decision::{
     ContainerFacts, ContainerRules, Decision, ErrorFacts, IdleRule, ReadyRule, Reply, RequestFacts,
     ScriptFailure,
@@ -34,7 +34,7 @@ use crate::spec::WorkloadSpec;
 pub struct Version {
     number: u64,
     hash: String,
-    limits: ScriptLimits,
+    given: Given,
     engine: Engine,
     sources: BTreeMap<Arc<str>, Arc<Source>>,
     table: RouteTable,
@@ -59,8 +59,8 @@ pub struct Summary {
 
 impl Version {
     /// Compiles and checks every `*.rhai` of the directory, in name order. All errors at once.
-    pub fn load(dir: &Path, limits: &ScriptLimits, number: u64) -> Result<Self, Vec<ScriptError>> {
-        let loaded = on_a_deep_stack(|| load(dir, limits))?;
+    pub fn load(dir: &Path, given: &Given, number: u64) -> Result<Self, Vec<ScriptError>> {
+        let loaded = on_a_deep_stack(|| load(dir, given))?;
         let collected = loaded.collected;
         let mut errors = Vec::new();
         let mut templates: BTreeMap<String, Hook> = BTreeMap::new();
@@ -86,7 +86,7 @@ impl Version {
         Ok(Self {
             number,
             hash: loaded.hash,
-            limits: *limits,
+            given: given.clone(),
             engine: loaded.engine,
             sources: loaded.sources,
             table,
@@ -207,7 +207,7 @@ impl Version {
     fn runner<T>(&self, run: impl FnOnce(&Runner<'_>) -> T) -> T {
         run(&Runner {
             engine: &self.engine,
-            limits: &self.limits,
+            limits: &self.given.limits,
             place: &|file, position| self.sources.get(file).map(|source| source.at(position)),
         })
     }
@@ -385,7 +385,8 @@ impl Decider {
             return Ok(answer(remembered));
         }
         let asked = version.ask(route, request, &captures);
-        let remember = matches!(asked, Ok((_, Some(_)))) && version.limits.memo_entries_max > 0;
+        let remember =
+            matches!(asked, Ok((_, Some(_)))) && version.given.limits.memo_entries_max > 0;
         count(if remember {
             &self.counts.misses
         } else {
@@ -421,7 +422,7 @@ impl Decider {
 }
 
 fn memo_of(version: &Version) -> Memo {
-    Memo::new(version.routes.len(), version.limits.memo_entries_max)
+    Memo::new(version.routes.len(), version.given.limits.memo_entries_max)
 }
 
 fn patterns_of(version: &Version) -> Vec<Arc<str>> {

@@ -15,7 +15,7 @@ fn version(text: &str, number: u64) -> Result<Version, Vec<crate::script::error:
         load_cpu_time_max: Duration::from_secs(20),
         ..ScriptLimits::default()
     };
-    Version::load(dir.path(), &limits, number)
+    Version::load(dir.path(), &limits.into(), number)
 }
 
 fn good(text: &str, number: u64) -> Version {

@@ -128,15 +128,18 @@ fn every_key_reaches_its_place() {
         scripts: Scripts {
             dir: PathBuf::from("s"),
             watch: false,
-            limits: ScriptLimits {
-                operations_max: 1_000,
-                cpu_time_max: Duration::from_millis(20),
-                load_cpu_time_max: s(2),
-                call_depth_max: 5,
-                string_bytes_max: 1_024,
-                array_items_max: 6,
-                map_entries_max: 7,
-                memo_entries_max: 0,
+            given: Given {
+                limits: ScriptLimits {
+                    operations_max: 1_000,
+                    cpu_time_max: Duration::from_millis(20),
+                    load_cpu_time_max: s(2),
+                    call_depth_max: 5,
+                    string_bytes_max: 1_024,
+                    array_items_max: 6,
+                    map_entries_max: 7,
+                    memo_entries_max: 0,
+                },
+                ..Given::default()
             },
         },
         hold: Hold {

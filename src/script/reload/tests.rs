@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::ScriptLimits;
 use crate::decision::Decision;
 use crate::script::history::Told;
 use crate::script::tests::{Sent, ask_sent};
@@ -38,7 +39,7 @@ impl Place {
     fn new(prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        let version = match Version::load(&folder.path().join("scripts"), &limits(), 1) {
+        let version = match Version::load(&folder.path().join("scripts"), &limits().into(), 1) {
             Ok(version) => version,
             Err(errors) => panic!("{}", errors[0]),
         };
@@ -66,7 +67,7 @@ impl Place {
         Reload {
             history: self.history.clone(),
             dir: self.path("scripts"),
-            limits: limits(),
+            given: limits().into(),
             judged: None,
         }
     }
@@ -75,7 +76,7 @@ impl Place {
     async fn watched(&self) -> Reloading {
         let mut changes = self.history.changes();
         let dir = self.path("scripts");
-        let reloading = Reloading::begin(self.history.clone(), &dir, limits()).unwrap();
+        let reloading = Reloading::begin(self.history.clone(), &dir, limits().into()).unwrap();
         let looked = tokio::time::timeout(PATIENCE, changes.changed()).await;
         looked.unwrap().unwrap();
         reloading

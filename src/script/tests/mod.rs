@@ -47,7 +47,7 @@ impl Dir {
     }
 
     pub fn load_with(&self, limits: &ScriptLimits) -> Result<Version, Vec<ScriptError>> {
-        Version::load(self.0.path(), limits, 1)
+        Version::load(self.0.path(), &(*limits).into(), 1)
     }
 
     /// The errors of loading, without the directory's name.
@@ -83,6 +83,7 @@ pub struct Sent {
     pub query: String,
     pub headers: HeaderMap,
     pub client: IpAddr,
+    pub at: i64,
 }
 
 impl Sent {
@@ -95,6 +96,7 @@ impl Sent {
             query: query.to_owned(),
             headers: HeaderMap::new(),
             client: [192, 0, 2, 7].into(),
+            at: 1_767_614_400,
         }
     }
 
@@ -113,6 +115,7 @@ impl Sent {
             query: &self.query,
             headers: &self.headers,
             client: self.client,
+            at: self.at,
         }
     }
 }

@@ -29,7 +29,7 @@ fn version(number: u64) -> Version {
         load_cpu_time_max: Duration::from_secs(20),
         ..ScriptLimits::default()
     };
-    match Version::load(dir.path(), &limits, number) {
+    match Version::load(dir.path(), &limits.into(), number) {
         Ok(version) => version,
         Err(errors) => panic!("{}", errors[0]),
     }
