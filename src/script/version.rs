@@ -25,6 +25,7 @@ use crate::script::load::load;
 use crate::script::memo::Memo;
 use crate::script::meter::STACK_BYTES;
 use crate::script::request::{Field, Reading, Request};
+pub use crate::script::routes::Verdict;
 use crate::script::routes::{Captures, RouteTable};
 use crate::script::rules;
 use crate::spec::WorkloadSpec;
@@ -141,6 +142,11 @@ impl Version {
             decision: Arc::new(decision),
             route: self.routes[route].0.clone(),
         }))
+    }
+
+    /// Why each route matches a request or not, in the order of [`Summary::routes`].
+    pub fn verdicts(&self, request: &RequestFacts<'_>) -> Vec<Verdict> {
+        self.table.verdicts(request.host, request.path)
     }
 
     /// Asks a route's handler. Also tells what it read, when that is all that it depended on.
