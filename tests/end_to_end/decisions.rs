@@ -236,7 +236,7 @@ async fn a_script_that_fails_is_502_with_an_id_and_the_log_says_where(bench: Ben
         !answer.text().contains("no_such_property"),
         "that is nobody's business"
     );
-    let line = gateway.log.line_with(id).await;
+    let line = gateway.log.line_with(&format!("request {id}")).await;
     assert!(line.contains("ERROR"), "{line}");
     assert!(line.contains(&format!("session.rhai:{line_at}:")), "{line}");
     let log = gateway.log.text();
@@ -254,7 +254,8 @@ async fn a_script_that_runs_for_ever_is_stopped(bench: Bench) {
     for _ in 0..4 {
         let answer = gateway.client.get("/loops").await;
         answer.problem(502, "script_failed");
-        let line = gateway.log.line_with(answer.header("wakegate-error")).await;
+        let request = format!("request {}", answer.header("wakegate-error"));
+        let line = gateway.log.line_with(&request).await;
         assert!(line.contains("session.rhai:"), "{line}");
     }
     assert_eq!(gateway.client.get("/teapot").await.status, 418);

@@ -168,7 +168,10 @@ impl Problem {
             Problem::Script(failure) => {
                 // In the message, where its lines stay lines; with the id, which fields come after.
                 let failure = failure.in_full();
-                error!(id, kind, method, host, path, "request {id} failed: {failure}");
+                error!(
+                    id,
+                    kind, method, host, path, "request {id} failed: {failure}"
+                );
             }
             Problem::NoPort(_) | Problem::Refused(Refusal::Template { .. }) => {
                 error!(id, kind, method, host, path, workload, cause = %self, "a request failed");
