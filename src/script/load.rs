@@ -14,6 +14,7 @@ use crate::script::check::{self, Import, Natives};
 use crate::script::engine::{engine, refuse};
 use crate::script::error::{ScriptError, Source};
 use crate::script::hooks::{self, Collected, Collector, Stateful, guarded, unshared};
+use crate::script::vars::{self, Vars};
 use crate::script::{answers, facts, request, rules};
 
 /// The longest script file, in bytes.
@@ -42,11 +43,14 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     rules::register(&mut engine);
     facts::register(&mut engine);
     hooks::register(&mut engine, &collector);
+    let vars = Vars::new(&given.vars);
+    vars::register(&mut engine, &vars);
     let modules = Modules::default();
     engine.set_module_resolver(modules.clone());
     let mut loader = Loader {
         dir,
         limits: &given.limits,
+        vars,
         natives: Natives::of(&engine),
         engine,
         collector: collector.clone(),
@@ -170,6 +174,7 @@ enum Library {
 struct Loader<'a> {
     dir: &'a Path,
     limits: &'a ScriptLimits,
+    vars: Vars,
     natives: Natives,
     engine: Engine,
     collector: Collector,
@@ -223,7 +228,8 @@ impl Loader<'_> {
             }
         };
         self.sources.insert(source.file.clone(), source.clone());
-        let mut ast = match self.engine.compile(&source.text) {
+        let scope = self.vars.scope();
+        let mut ast = match self.engine.compile_with_scope(&scope, &source.text) {
             Ok(ast) => ast,
             Err(error) => {
                 self.errors.push(source.error(error.1, error.0.to_string()));
@@ -249,7 +255,7 @@ impl Loader<'_> {
         if !complete {
             return None;
         }
-        let errors = check::calls(&source, &ast, &self.natives, &modules);
+        let errors = check::calls(&source, &ast, &self.natives, &modules, &self.vars);
         let fine = errors.is_empty();
         self.errors.extend(errors);
         fine.then_some((source, ast))

@@ -16,6 +16,7 @@ pub mod reload;
 mod request;
 mod routes;
 mod rules;
+mod vars;
 pub mod version;
 
 #[cfg(test)]
