@@ -63,7 +63,9 @@ fn is_callable(line: &str) -> bool {
     let name = line
         .strip_prefix("fn ")
         .and_then(|rest| rest.split('(').next());
-    !name.is_some_and(|name| FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name))
+    !name.is_some_and(|name| {
+        name.contains('$') || FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name)
+    })
 }
 
 /// A function of the gateway's own for scripts.
@@ -88,8 +90,10 @@ pub fn own_functions() -> Vec<Function> {
             let name = metadata.name.as_str();
             let property = name.strip_prefix("get$");
             let is_forbidden = FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name);
-            // Only bounded anew, so that the language's own words hold.
-            (!is_forbidden && name != "replace").then(|| Function {
+            // `replace` is only bounded anew, so that the language's own words hold; reading by a name
+            // in brackets is no function that has one.
+            let is_named = name != "replace" && (property.is_some() || !name.contains('$'));
+            (!is_forbidden && is_named).then(|| Function {
                 name: property.unwrap_or(name).to_owned(),
                 is_property: property.is_some(),
                 parameters: metadata.params_info

@@ -30,6 +30,7 @@ pub mod shadow;
 mod shown;
 mod simulated;
 pub mod trial;
+mod vars;
 pub mod version;
 
 #[cfg(test)]
