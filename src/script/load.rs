@@ -37,7 +37,7 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     let files = script_files(dir).map_err(|error| vec![error])?;
     let collector: Collector = Arc::new(Mutex::new(Some(Collected::default())));
     let mut engine = engine(given);
-    request::register(&mut engine);
+    request::register(&mut engine, given);
     answers::register(&mut engine);
     rules::register(&mut engine);
     facts::register(&mut engine);

@@ -3,6 +3,7 @@
 mod decisions;
 mod files;
 mod hooks;
+mod hours;
 mod memo;
 mod swaps;
 mod traps;
