@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::script::definitions;
 use crate::script::meter::STACK_BYTES;
 use crate::script::version::Summary;
 use crate::{app, demo, log};
@@ -35,6 +36,8 @@ enum Command {
     Serve(ConfigFile),
     /// Check gateway.toml and the scripts; exit code 1 with everything that is wrong
     Check(ConfigFile),
+    /// Write the file from which editors explain the functions that scripts have
+    Definitions(Definitions),
     #[command(flatten)]
     Sample(demo::Command),
 }
@@ -44,6 +47,14 @@ struct ConfigFile {
     /// The configuration [default: gateway.toml, or the built-in defaults where there is none]
     #[arg(long, value_name = "FILE", env = "WAKEGATE_CONFIG")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Definitions {
+    /// The scripts directory [default: that of the configuration]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 impl ConfigFile {
@@ -63,6 +74,7 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Serve(file) => serve(&file),
         Command::Check(file) => check(&file),
+        Command::Definitions(arguments) => write_definitions(arguments),
         Command::Sample(command) => return demo::run(command),
     };
     exit_code(done)
@@ -127,6 +139,24 @@ fn check(file: &ConfigFile) -> anyhow::Result<()> {
     );
     println!("The scripts in {} are good:", dir.display());
     show(&version.summary());
+    Ok(())
+}
+
+fn write_definitions(arguments: Definitions) -> anyhow::Result<()> {
+    let dir = match arguments.dir {
+        Some(dir) => dir,
+        None => arguments.file.load()?.scripts.dir,
+    };
+    let file = definitions::write(&dir).with_context(|| {
+        format!(
+            "the definitions cannot be written below the scripts directory {}",
+            dir.display()
+        )
+    })?;
+    println!(
+        "The functions of scripts are defined in {}.",
+        file.display()
+    );
     Ok(())
 }
 

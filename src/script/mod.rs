@@ -2,6 +2,7 @@
 
 mod answers;
 mod check;
+pub mod definitions;
 mod documented;
 mod duration;
 mod engine;
