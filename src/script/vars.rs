@@ -129,8 +129,8 @@ pub fn register(engine: &mut Engine, vars: &Vars) {
             },
         );
     engine.document(
-        "get(vars: Vars, name: String, default: Dynamic) -> Dynamic",
-        "A constant of `[vars]` in gateway.toml, or the default where it has none of that name.",
+        "get(vars: Vars, name: String, otherwise: ?) -> ?",
+        "A constant of `[vars]` in gateway.toml, or the other value where it has none of that name.",
         |vars: &mut Vars, name: &str, default: Dynamic| {
             vars.0.get(name).map_or(default, |var| var.value.clone())
         },
