@@ -15,7 +15,7 @@ use crate::script::engine::{engine, refuse};
 use crate::script::error::{ScriptError, Source};
 use crate::script::hooks::{self, Collected, Collector, Stateful, guarded, unshared};
 use crate::script::vars::{self, Vars};
-use crate::script::{answers, facts, request, rules};
+use crate::script::{answers, facts, helpers, request, rules};
 
 /// The longest script file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -42,6 +42,7 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     answers::register(&mut engine);
     rules::register(&mut engine);
     facts::register(&mut engine);
+    helpers::register(&mut engine, &given.limits);
     hooks::register(&mut engine, &collector);
     let vars = Vars::new(&given.vars);
     vars::register(&mut engine, &vars);

@@ -7,6 +7,7 @@ mod duration;
 mod engine;
 pub mod error;
 mod facts;
+mod helpers;
 pub mod history;
 mod hooks;
 mod load;

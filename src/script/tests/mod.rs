@@ -2,6 +2,7 @@
 
 mod decisions;
 mod files;
+mod helpers;
 mod hooks;
 mod memo;
 mod swaps;
