@@ -226,6 +226,7 @@ impl Check<'_> {
             return;
         }
         self.function_pointer(call);
+        self.pattern(call, false);
         let takes = |arities: &Arities| arities.get(name).is_some_and(|all| all.contains(&given));
         if takes(&self.functions) || takes(self.natives) {
             return;
@@ -241,6 +242,7 @@ impl Check<'_> {
         if self.is_forbidden(name, position) || self.keys.contains(name) {
             return;
         }
+        self.pattern(call, true);
         // The receiver is a native function's first argument, and `this` in a script's own.
         let native = self.natives.get(name);
         let own = self.functions.get(name);

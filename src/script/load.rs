@@ -17,7 +17,7 @@ use crate::script::hooks::{
     self, Collected, Collector, END_OF_SCRIPT, Stateful, TEST_PREFIX, guarded, unshared,
 };
 use crate::script::vars::{self, Vars};
-use crate::script::{answers, facts, request, rules, selftest, simulated};
+use crate::script::{answers, facts, helpers, request, rules, selftest, simulated};
 
 /// The longest script file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -80,6 +80,7 @@ pub fn bare_engine(given: &Given, collector: &Collector) -> Engine {
     answers::register(&mut engine);
     rules::register(&mut engine);
     facts::register(&mut engine);
+    helpers::register(&mut engine, &given.limits);
     simulated::register(&mut engine);
     selftest::register(&mut engine);
     hooks::register(&mut engine, collector);

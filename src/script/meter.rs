@@ -71,13 +71,17 @@ impl Meter {
         if self.operations > self.operations_max {
             self.over = Some(Over::Operations(self.operations_max));
         } else if self.operations.is_multiple_of(OPERATIONS_PER_LOOK) {
-            let now = thread_cpu_time();
-            let begun = *self.begun.get_or_insert(now);
-            if now.saturating_sub(begun) > self.cpu_time_max {
-                self.over = Some(Over::CpuTime(self.cpu_time_max));
-            }
+            self.look();
         }
         self.over
+    }
+
+    fn look(&mut self) {
+        let now = thread_cpu_time();
+        let begun = *self.begun.get_or_insert(now);
+        if now.saturating_sub(begun) > self.cpu_time_max {
+            self.over = self.over.or(Some(Over::CpuTime(self.cpu_time_max)));
+        }
     }
 }
 
@@ -87,6 +91,21 @@ pub fn tick() -> Option<Over> {
     let over = meter.tick();
     METER.set(meter);
     over
+}
+
+/// Looks at the clock before and after a piece of native work that takes much longer than an
+/// operation. `Err` when the running call is over a limit, now or before.
+pub fn weighed<T>(work: impl FnOnce() -> T) -> Result<T, Over> {
+    let look = || {
+        let mut meter = METER.get();
+        meter.look();
+        METER.set(meter);
+        meter.over.map_or(Ok(()), Err)
+    };
+    look()?;
+    let done = work();
+    look()?;
+    Ok(done)
 }
 
 /// Runs `call` under its limits. `Err` when it went over one, whatever it returned.
@@ -152,6 +171,25 @@ mod tests {
             while tick().is_none() {}
         });
         assert_eq!(over, Some(Over::CpuTime(Duration::from_millis(5))));
+    }
+
+    #[test]
+    fn heavy_work_is_noticed_without_any_operation() {
+        let busy = || {
+            let begun = thread_cpu_time();
+            while thread_cpu_time() - begun < Duration::from_millis(6) {}
+        };
+        let (result, over) = metered(u64::MAX, Duration::from_millis(5), || {
+            weighed(busy).is_ok() || weighed(|| ()).is_ok()
+        });
+        assert_eq!(
+            (result, over),
+            (false, Some(Over::CpuTime(Duration::from_millis(5))))
+        );
+        assert_eq!(
+            metered(1, Duration::from_secs(9), || weighed(|| 1)).0,
+            Ok(1)
+        );
     }
 
     #[test]

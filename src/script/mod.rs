@@ -15,6 +15,7 @@ mod facts;
 mod field;
 pub mod guard;
 pub mod head;
+mod helpers;
 pub mod history;
 mod hooks;
 mod load;

@@ -1,8 +1,9 @@
-//! Static checks of what scripts are given: the constants that they read.
+//! Static checks of what scripts are given: the constants that they read, the patterns that they write.
 
-use rhai::{BinaryExpr, Expr};
+use rhai::{BinaryExpr, Expr, FnCallExpr};
 
 use super::Check;
+use crate::script::helpers::Kind;
 use crate::script::vars;
 
 impl Check<'_> {
@@ -21,6 +22,25 @@ impl Check<'_> {
             && let Some(message) = self.vars.unknown(name)
         {
             self.error(position, message);
+        }
+    }
+
+    /// A pattern that stands in a call of a function that takes one. `receiver`: whether the first
+    /// argument stands before a dot.
+    pub fn pattern(&mut self, call: &FnCallExpr, receiver: bool) {
+        // A function of the script's own takes what it likes.
+        let Some((kind, index)) = Kind::taken_by(&call.name) else {
+            return;
+        };
+        if self.functions.contains_key(call.name.as_str()) {
+            return;
+        }
+        let argument = index.checked_sub(usize::from(receiver));
+        if let Some(Expr::StringConstant(pattern, position)) =
+            argument.and_then(|index| call.args.get(index))
+            && let Err(message) = kind.compiled(pattern)
+        {
+            self.error(*position, format!("{}: {message}", call.name));
         }
     }
 

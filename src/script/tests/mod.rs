@@ -3,6 +3,7 @@
 mod decisions;
 mod explaining;
 mod files;
+mod helpers;
 mod hooks;
 mod hours;
 mod memo;
