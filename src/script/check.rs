@@ -2,7 +2,9 @@
 //!
 //! Calls of functions that do not exist, also with another number of arguments, also inside
 //! closures and functions, as methods and in modules; what scripts may not use; imports that are
-//! not plain.
+//! not plain; closures that use what is held while they run.
+
+mod chains;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -170,6 +172,9 @@ impl Check<'_> {
     }
 
     fn node(&mut self, node: Option<&ASTNode>) {
+        for held in chains::held(node) {
+            self.error(held.position, held.message);
+        }
         match node {
             Some(
                 ASTNode::Expr(Expr::FnCall(call, position))

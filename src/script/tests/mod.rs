@@ -3,6 +3,7 @@
 mod decisions;
 mod explaining;
 mod files;
+mod held;
 mod hooks;
 mod memo;
 mod selftests;
