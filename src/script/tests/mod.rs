@@ -6,6 +6,7 @@ mod files;
 mod held;
 mod hooks;
 mod memo;
+mod memo_random;
 mod selftests;
 mod shadows;
 mod swaps;
