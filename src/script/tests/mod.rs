@@ -5,6 +5,7 @@ mod explaining;
 mod files;
 mod held;
 mod hooks;
+mod hours;
 mod memo;
 mod memo_random;
 mod selftests;
