@@ -2,8 +2,10 @@
 //!
 //! Calls of functions that do not exist, also with another number of arguments, also inside
 //! closures and functions, as methods and in modules; constants that gateway.toml does not give;
-//! what scripts may not use; imports that are not plain.
+//! what scripts may not use; imports that are not plain; closures that use what is held while they
+//! run.
 
+mod chains;
 mod given;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -188,6 +190,9 @@ impl Check<'_> {
     }
 
     fn node(&mut self, node: Option<&ASTNode>) {
+        for held in chains::held(node) {
+            self.error(held.position, held.message);
+        }
         match node {
             Some(
                 ASTNode::Expr(Expr::FnCall(call, position))

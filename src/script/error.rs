@@ -191,6 +191,11 @@ fn words(error: &EvalAltResult) -> String {
         EvalAltResult::ErrorAssignmentToConstant(name, _) => {
             format!("{name} is a constant and cannot be changed")
         }
+        EvalAltResult::ErrorDataRace(..) => {
+            "a closure uses a variable that is held while a method runs on it: give the method a \
+             variable of its own (let list = …)"
+                .to_owned()
+        }
         EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
             format!("{name} would change a constant; copy it first: let copy = …; copy.{name}(…)")
         }

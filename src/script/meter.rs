@@ -1,4 +1,4 @@
-//! What the running call of a script has used up: operations, and CPU time of its thread.
+//! What the running call of a script has used up: operations, CPU time of its thread, and time.
 //!
 //! Rhai's own `max_operations` counts on a copied counter when a native function calls back into
 //! the script, and its errors can be swallowed by `try … catch` on their way out of one. So the
@@ -11,6 +11,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Operations between two looks at the clock: a look is a system call.
 const OPERATIONS_PER_LOOK: u64 = 256;
+
+/// Operations between two looks at the time that passes: those cost next to nothing, and one
+/// operation may be a pause of 50 ms, for which Rhai waits for a variable that is held.
+const OPERATIONS_PER_GLANCE: u64 = 16;
+
+/// The time that a call may take, in multiples of its CPU time: a machine may be that busy.
+const TIME_PER_CPU_TIME: u32 = 20;
+
+/// The same for a call that has next to no CPU time.
+const TIME_MIN: Duration = Duration::from_secs(1);
 
 /// The stack that a thread needs which asks scripts: values can be nested as deep as the operations
 /// allow (a closure that holds a closure that holds …), and are dropped one inside the other. What
@@ -28,6 +38,8 @@ struct Meter {
     cpu_time_max: Duration,
     /// The thread's CPU time at the first look. Taken late, so that a short call costs no system call.
     begun: Option<Duration>,
+    /// When that was first glanced at, on a clock of its own.
+    begun_at: Option<Duration>,
     over: Option<Over>,
 }
 
@@ -36,6 +48,7 @@ struct Meter {
 pub enum Over {
     Operations(u64),
     CpuTime(Duration),
+    Time(Duration),
 }
 
 impl std::fmt::Display for Over {
@@ -50,6 +63,12 @@ impl std::fmt::Display for Over {
                 "the script used up the {} ms of CPU time that one call may take (is there an endless loop?)",
                 max.as_secs_f64() * 1e3
             ),
+            Over::Time(max) => write!(
+                f,
+                "the script waited longer than the {} ms that one call may take in all (does a closure use \
+                 a variable that is held while it runs?)",
+                max.as_secs_f64() * 1e3
+            ),
         }
     }
 }
@@ -60,6 +79,7 @@ impl Meter {
         operations_max: u64::MAX,
         cpu_time_max: Duration::MAX,
         begun: None,
+        begun_at: None,
         over: None,
     };
 
@@ -72,15 +92,27 @@ impl Meter {
             self.over = Some(Over::Operations(self.operations_max));
         } else if self.operations.is_multiple_of(OPERATIONS_PER_LOOK) {
             self.look();
+        } else if self.operations.is_multiple_of(OPERATIONS_PER_GLANCE) {
+            self.glance();
         }
         self.over
     }
 
     fn look(&mut self) {
-        let now = thread_cpu_time();
+        let now = clock(ClockId::ThreadCPUTime);
         let begun = *self.begun.get_or_insert(now);
         if now.saturating_sub(begun) > self.cpu_time_max {
             self.over = self.over.or(Some(Over::CpuTime(self.cpu_time_max)));
+        }
+    }
+
+    fn glance(&mut self) {
+        let now = clock(ClockId::MonotonicCoarse);
+        let begun = *self.begun_at.get_or_insert(now);
+        let time_max = self.cpu_time_max.saturating_mul(TIME_PER_CPU_TIME);
+        let time_max = time_max.saturating_add(TIME_MIN);
+        if now.saturating_sub(begun) > time_max {
+            self.over = Some(Over::Time(time_max));
         }
     }
 }
@@ -130,8 +162,8 @@ pub fn metered<T>(
     (result, METER.get().over)
 }
 
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+fn clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),

@@ -105,16 +105,16 @@ fn requests() -> impl Strategy<Value = Sent> {
     )
 }
 
-type Told = Result<Option<(Decision, String)>, String>;
+pub type Told = Result<Option<(Decision, String)>, String>;
 
-fn fresh(version: &Version, sent: &Sent) -> Told {
+pub fn fresh(version: &Version, sent: &Sent) -> Told {
     match version.decide(&sent.facts()) {
         Ok(decided) => Ok(decided.map(|d| ((*d.decision).clone(), d.route.to_string()))),
         Err(failure) => Err(failure.message),
     }
 }
 
-fn remembered(decider: &mut Decider, sent: &Sent) -> Told {
+pub fn remembered(decider: &mut Decider, sent: &Sent) -> Told {
     match decider.decide(&sent.facts()) {
         Ok(decided) => Ok(decided.map(|d| ((*d.decision).clone(), d.route.to_string()))),
         Err(failure) => Err(failure.message),

@@ -3,10 +3,12 @@
 mod decisions;
 mod explaining;
 mod files;
+mod held;
 mod helpers;
 mod hooks;
 mod hours;
 mod memo;
+mod memo_random;
 mod selftests;
 mod shadows;
 mod swaps;
