@@ -8,7 +8,9 @@ use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderValue, Method};
 use wakegate::config::Given;
 use wakegate::decision::RequestFacts;
-use wakegate::script::version::{Decider, Scripts, Version};
+use wakegate::script::current::Scripts;
+use wakegate::script::decider::Decider;
+use wakegate::script::version::Version;
 
 fn main() {
     divan::main();

@@ -17,9 +17,10 @@ use crate::proxy::{self, Proxy};
 use crate::runtime::Runtime;
 use crate::runtime::docker::Docker;
 use crate::runtime::process::Process;
+use crate::script::current::Scripts;
 use crate::script::history::History;
 use crate::script::reload::Reloading;
-use crate::script::version::{Scripts, Version};
+use crate::script::version::Version;
 
 /// How long requests under way may take when the gateway is told to end.
 const STOP_TIME: Duration = Duration::from_secs(30);

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod test;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ enum Command {
     Serve(ConfigFile),
     /// Check gateway.toml and the scripts; exit code 1 with everything that is wrong
     Check(ConfigFile),
+    /// Run the scripts' own tests, fn test_…(), without any engine; exit code 101 when one fails
+    Test(TestScripts),
     #[command(flatten)]
     Sample(demo::Command),
 }
@@ -46,6 +50,17 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct TestScripts {
+    /// The scripts directory [default: that of the configuration]. Its own gateway.toml, where it has
+    /// one, goes before that of the current directory
+    dir: Option<PathBuf>,
+    /// Only tests that have this in their name
+    filter: Option<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
 impl ConfigFile {
     fn load(&self) -> anyhow::Result<Config> {
         let default = Path::new("gateway.toml");
@@ -55,6 +70,19 @@ impl ConfigFile {
         };
         Ok(config::from_process(file)?)
     }
+
+    /// For the scripts of another directory, when one is named.
+    fn load_for(&self, dir: Option<&Path>) -> anyhow::Result<Config> {
+        let beside = dir.map(|dir| dir.join("gateway.toml"));
+        let mut config = match beside.filter(|file| self.config.is_none() && file.exists()) {
+            Some(file) => config::from_process(Some(&file))?,
+            None => self.load()?,
+        };
+        if let Some(dir) = dir {
+            config.scripts.dir = dir.to_owned();
+        }
+        Ok(config)
+    }
 }
 
 /// Runs the command line of this process.
@@ -63,6 +91,12 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Serve(file) => serve(&file),
         Command::Check(file) => check(&file),
+        Command::Test(what) => match what.config.load_for(what.dir.as_deref()) {
+            Ok(config) => {
+                return test::run(&config.scripts, what.filter.as_deref().unwrap_or_default());
+            }
+            Err(error) => Err(error),
+        },
         Command::Sample(command) => return demo::run(command),
     };
     exit_code(done)

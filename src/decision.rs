@@ -1,5 +1,6 @@
 //! What scripts are asked and what they answer, as plain data: facts in, decisions out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::names::WorkloadName;
 use crate::spec::WorkloadSpec;
@@ -146,7 +147,7 @@ pub struct ErrorFacts {
     pub status: u16,
     /// A stable word: `unknown_workload`, `no_route`, `queue_full`, `hold_timeout`, `start_failed`,
     /// `engine_unreachable`, `upstream_failed`, `upstream_timeout`, `script_failed`, …
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     pub message: String,
     /// The workload that the request was for, or `""`.
     pub workload: String,
@@ -154,7 +155,8 @@ pub struct ErrorFacts {
 }
 
 /// What `ready` and `idle` hooks are told of a container.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ContainerFacts {
     pub name: String,
     pub id: String,

@@ -17,7 +17,7 @@
 //! A file uses only floors below its own (`tests/tidy.rs` sees to it). From the ground up:
 //!
 //! - vocabulary: [`names`], [`clock`], [`metrics`];
-//! - pure: [`config`], [`decision`], [`spec`], [`lifecycle::gate`], [`lifecycle::machine`];
+//! - pure: [`config`], [`decision`], [`spec`], [`target`], [`lifecycle::gate`], [`lifecycle::machine`];
 //! - ports and engines: [`runtime`] (the trait), [`script`];
 //! - adapters and drivers: `runtime::docker`, `runtime::process`, `runtime::fake`,
 //!   [`lifecycle::fleet`] with its workloads;
@@ -54,3 +54,4 @@ pub mod proxy;
 pub mod runtime;
 pub mod script;
 pub mod spec;
+pub mod target;

@@ -161,7 +161,7 @@ fn only_an_unknown_container_has_words_of_its_own() {
     let on_error = |kind: &'static str| {
         let error = ErrorFacts {
             status: 404,
-            kind,
+            kind: kind.into(),
             message: String::new(),
             workload: "minion-9".to_owned(),
             retry_after_secs: None,

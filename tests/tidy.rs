@@ -29,6 +29,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("config::*", 1),
     ("decision::*", 1),
     ("spec::*", 1),
+    ("target", 1),
     ("lifecycle", 1),
     ("lifecycle::gate", 1),
     ("runtime", 2),

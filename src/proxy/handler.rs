@@ -31,8 +31,8 @@ use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::record::{Line, Record};
 use crate::proxy::respond::{self, Problem};
 use crate::proxy::socket::Socket;
-use crate::proxy::target;
 use crate::proxy::upstream::Pools;
+use crate::target;
 
 /// What one worker has to serve requests with. Lives on one thread.
 pub struct Worker<W, D> {

@@ -17,7 +17,6 @@ mod ports;
 mod record;
 mod respond;
 mod socket;
-mod target;
 mod upgrade;
 mod upstream;
 mod worker;

@@ -7,7 +7,8 @@ use crate::decision::{CreateFrom, ErrorFacts, Reply, RequestFacts, ScriptFailure
 use crate::lifecycle::fleet::{Ask, Fleet, Refusal};
 use crate::lifecycle::gate::Lease;
 use crate::names::WorkloadName;
-use crate::script::version::{Decided, Decider, Version};
+use crate::script::decider::Decider;
+use crate::script::version::{Decided, Version};
 
 /// Leases on workloads. [`Fleet`] is the one; tests and benches have their own.
 pub trait Wake: 'static {

@@ -18,7 +18,7 @@ use crate::proxy::body::AnswerBody;
 use crate::proxy::headers;
 use crate::proxy::page::{Page, whole_seconds};
 use crate::proxy::ports::OnError;
-use crate::proxy::target;
+use crate::target;
 
 pub use problem::Problem;
 

@@ -30,8 +30,9 @@ use crate::proxy::meter::{Meters, Metrics};
 use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pools;
+use crate::script::current::Scripts;
+use crate::script::decider::Decider;
 use crate::script::meter::STACK_BYTES;
-use crate::script::version::{Decider, Scripts};
 
 /// hyper's own limit of header fields, for which it needs no memory from the heap.
 const HEADERS_ON_STACK: usize = 100;

@@ -45,6 +45,22 @@ impl ScriptError {
 
 impl std::error::Error for ScriptError {}
 
+impl From<ScriptError> for ScriptFailure {
+    fn from(error: ScriptError) -> Self {
+        let ScriptError {
+            file,
+            line,
+            column,
+            message,
+            ..
+        } = &error;
+        Self {
+            message: format!("{file}:{line}:{column}: {message}"),
+            source_line: error.excerpt(),
+        }
+    }
+}
+
 /// One file of the scripts directory as it was read.
 #[derive(Debug)]
 pub struct Source {
@@ -91,16 +107,6 @@ impl Place {
             column: self.column,
             message: message.into(),
             source_line: self.source_line.as_deref().map(str::to_owned),
-        }
-    }
-
-    pub fn failure(&self, message: &str) -> ScriptFailure {
-        ScriptFailure {
-            message: format!("{self}: {message}"),
-            source_line: self
-                .source_line
-                .as_deref()
-                .map(|line| excerpt(self.line, self.column, line)),
         }
     }
 }

@@ -55,7 +55,7 @@ pub fn register(engine: &mut Engine) {
 pub fn error(facts: &ErrorFacts) -> Dynamic {
     let mut map = Map::new();
     map.insert("status".into(), INT::from(facts.status).into());
-    map.insert("kind".into(), facts.kind.into());
+    map.insert("kind".into(), facts.kind.as_ref().into());
     map.insert("message".into(), facts.message.clone().into());
     map.insert("workload".into(), facts.workload.clone().into());
     let retry_after = facts.retry_after_secs.map_or(Dynamic::UNIT, |s| {
@@ -73,6 +73,12 @@ pub fn vars(vars: &serde_json::Map<String, Value>) -> Result<Dynamic, String> {
         .collect::<Result<_, Box<rhai::EvalAltResult>>>()
         .map_err(|error| format!("the vars cannot be used in a script: {error}"))?;
     Ok(map.into())
+}
+
+/// A specification by the names of its fields, without those that are not set.
+pub fn spec_fields(spec: &WorkloadSpec) -> Value {
+    // Texts, numbers and lists of them: there is nothing that could not be written.
+    serde_json::to_value(spec).unwrap_or_default()
 }
 
 /// What a template returned.

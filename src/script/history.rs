@@ -12,8 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::script::current::Scripts;
 use crate::script::error::ScriptError;
-use crate::script::version::{Scripts, Version};
+use crate::script::version::Version;
 
 /// Versions that are kept to go back to, besides the newest.
 pub const KEPT_MAX: usize = 5;

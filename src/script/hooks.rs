@@ -8,13 +8,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FnPtr, GlobalRuntimeState, ImmutableString, Locked, Map,
-    NativeCallContext, Position, Shared,
+    Module, NativeCallContext, Position, Shared,
 };
 
-use crate::config::ScriptLimits;
-use crate::decision::ScriptFailure;
 use crate::script::engine::{Raw, refuse};
-use crate::script::error::{Located, Place, Source, locate};
+use crate::script::error::{Located, Place, ScriptError, Source, locate};
 use crate::script::meter::metered;
 
 /// A closure that a script registered, with what it needs to run.
@@ -37,6 +35,8 @@ pub struct Collected {
     pub ready: Vec<Hook>,
     pub idle: Vec<Hook>,
     pub on_error: Vec<Hook>,
+    /// By file and name.
+    pub tests: Vec<(String, Hook)>,
 }
 
 /// Where hooks are collected. Empty once the version is loaded: from then on nothing registers.
@@ -108,18 +108,69 @@ fn collect(
     };
     check_parameters(context, &function, parameters)?;
     let function = own_captures(context, function)?;
-    let mut global = context.global_runtime_state().clone();
-    global.level = 0;
-    global.scope_level = 0;
-    let position = context.call_position();
-    let hook = Hook {
-        function,
-        global,
-        place: source.at(position),
-        position,
-    };
+    let hook = Hook::of(context, function, &source, context.call_position());
     add(collected, hook);
     Ok(())
+}
+
+impl Hook {
+    /// The function of `source`, as it is seen where `context` is.
+    fn of(
+        context: &NativeCallContext,
+        function: FnPtr,
+        source: &Source,
+        position: Position,
+    ) -> Self {
+        let mut global = context.global_runtime_state().clone();
+        global.level = 0;
+        global.scope_level = 0;
+        Self {
+            function,
+            global,
+            place: source.at(position),
+            position,
+        }
+    }
+}
+
+/// What a script's top level is followed by, so that its tests see all that it imported.
+pub const END_OF_SCRIPT: &str = "collect_tests";
+
+/// What the names of a script's own tests begin with.
+pub const TEST_PREFIX: &str = "test_";
+
+/// Registers [`END_OF_SCRIPT`]. Scripts cannot call it: the static checks do not know it.
+pub fn register_end(engine: &mut Engine, collector: &Collector) {
+    let collector = collector.clone();
+    engine.register_fn(
+        END_OF_SCRIPT,
+        move |context: NativeCallContext| -> Raw<()> {
+            let mut collector = collector.lock();
+            let Some(collected) = collector.as_mut() else {
+                return refuse("the scripts are loaded already");
+            };
+            let Some(source) = collected.running.clone() else {
+                return Ok(());
+            };
+            let functions = context
+                .iter_namespaces()
+                .flat_map(Module::iter_script_fn_info);
+            let mut tests = Vec::new();
+            for (_, _, name, _, definition) in functions {
+                if name.starts_with(TEST_PREFIX) {
+                    let function = FnPtr::new(name)?;
+                    let position = definition.body.start_position();
+                    tests.push((
+                        name.to_owned(),
+                        Hook::of(&context, function, &source, position),
+                    ));
+                }
+            }
+            tests.sort_by_key(|(_, hook)| (hook.place.line, hook.place.column));
+            collected.tests.extend(tests);
+            Ok(())
+        },
+    );
 }
 
 /// The closure must exist and take what the hook is given.
@@ -223,9 +274,10 @@ pub fn unshared(value: Dynamic, is_constant: bool) -> Result<Dynamic, Stateful> 
 /// What is needed to run hooks.
 pub struct Runner<'a> {
     pub engine: &'a Engine,
-    pub limits: &'a ScriptLimits,
-    /// The place of a position in one of the files.
-    pub place: &'a dyn Fn(&str, Position) -> Option<Place>,
+    /// What one call may take.
+    pub operations_max: u64,
+    pub cpu_time_max: Duration,
+    pub sources: &'a BTreeMap<Arc<str>, Arc<Source>>,
 }
 
 impl Runner<'_> {
@@ -235,7 +287,7 @@ impl Runner<'_> {
         hook: &Hook,
         arguments: [Dynamic; N],
         read: impl FnOnce(Dynamic) -> Result<T, String>,
-    ) -> Result<T, ScriptFailure> {
+    ) -> Result<T, ScriptError> {
         let context = NativeCallContext::new_with_all_fields(
             self.engine,
             hook.function.fn_name(),
@@ -243,24 +295,25 @@ impl Runner<'_> {
             &hook.global,
             hook.position,
         );
-        let result = guarded(self.limits.operations_max, self.limits.cpu_time_max, || {
+        let result = guarded(self.operations_max, self.cpu_time_max, || {
             hook.function.call_raw(&context, None, arguments)
         });
         match result {
-            Ok(answer) => read(answer.flatten()).map_err(|message| hook.place.failure(&message)),
-            Err(located) => Err(self.failure(hook, &located)),
+            Ok(answer) => read(answer.flatten()).map_err(|message| hook.place.error(message)),
+            Err(located) => Err(self.failure(hook, located)),
         }
     }
 
-    fn failure(&self, hook: &Hook, located: &Located) -> ScriptFailure {
+    fn failure(&self, hook: &Hook, located: Located) -> ScriptError {
         let file = located.file.as_deref().unwrap_or(&hook.place.file);
         let place = (!located.position.is_none())
-            .then(|| (self.place)(file, located.position))
-            .flatten();
+            .then(|| self.sources.get(file))
+            .flatten()
+            .map(|source| source.at(located.position));
         // An error that knows no place is one of the hook: it is shown where that was registered.
         place
             .unwrap_or_else(|| hook.place.clone())
-            .failure(&located.message)
+            .error(located.message)
     }
 }
 
@@ -326,7 +379,8 @@ impl Collected {
             .map(|(_, hook)| hook)
             .chain(&mut self.ready)
             .chain(&mut self.idle)
-            .chain(&mut self.on_error);
+            .chain(&mut self.on_error)
+            .chain(self.tests.iter_mut().map(|(_, hook)| hook));
         hooks
             .filter(|hook| &*hook.place.file == file)
             .for_each(|hook| hook.see(constants));

@@ -13,8 +13,10 @@ use crate::config::{Given, ScriptLimits};
 use crate::script::check::{self, Import, Natives};
 use crate::script::engine::{engine, refuse};
 use crate::script::error::{ScriptError, Source};
-use crate::script::hooks::{self, Collected, Collector, Stateful, guarded, unshared};
-use crate::script::{answers, facts, request, rules};
+use crate::script::hooks::{
+    self, Collected, Collector, END_OF_SCRIPT, Stateful, TEST_PREFIX, guarded, unshared,
+};
+use crate::script::{answers, facts, request, rules, selftest, simulated};
 
 /// The longest script file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -41,13 +43,17 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     answers::register(&mut engine);
     rules::register(&mut engine);
     facts::register(&mut engine);
+    simulated::register(&mut engine);
+    selftest::register(&mut engine);
     hooks::register(&mut engine, &collector);
+    let natives = Natives::of(&engine);
+    hooks::register_end(&mut engine, &collector);
     let modules = Modules::default();
     engine.set_module_resolver(modules.clone());
     let mut loader = Loader {
         dir,
         limits: &given.limits,
-        natives: Natives::of(&engine),
+        natives,
         engine,
         collector: collector.clone(),
         modules,
@@ -182,9 +188,17 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn script(&mut self, path: &Path) {
-        let Some((source, ast)) = self.compile(path) else {
+        let Some((source, mut ast)) = self.compile(path) else {
             return;
         };
+        let tests = tests_of(&source, &ast);
+        self.errors.extend(tests.wrong);
+        if let Some(first) = tests.first {
+            match self.engine.compile(format!("{END_OF_SCRIPT}();")) {
+                Ok(end) => drop(ast.combine(end)),
+                Err(error) => self.errors.push(source.error(first, error.to_string())),
+            }
+        }
         self.run(&source, Some(source.clone()), |loader| {
             let mut scope = Scope::new();
             loader.engine.run_ast_with_scope(&mut scope, &ast)?;
@@ -202,6 +216,13 @@ impl Loader<'_> {
             }
             if let Some(collected) = loader.collector.lock().as_mut() {
                 let constants = Shared::new(Locked::new(constants));
+                let found = collected.tests.iter();
+                let is_whole = found.filter(|(_, hook)| hook.place.file == source.file).count() > 0;
+                if tests.first.is_some() && !is_whole {
+                    return refuse(
+                        "the top level returns before its end, so that the tests of this file would not run",
+                    );
+                }
                 collected.see_constants(&source.file, &constants);
             }
             Ok(())
@@ -296,7 +317,13 @@ impl Loader<'_> {
 
     fn library(&mut self, path: &Path) -> Option<Shared<Module>> {
         let (source, ast) = self.compile(path)?;
-        let errors = check::shared_variables(&source, &ast);
+        let mut errors = check::shared_variables(&source, &ast);
+        if let Some(first) = tests_of(&source, &ast).first {
+            errors.push(source.error(
+                first,
+                "a test in a file that is imported would not run: write it where the file is imported",
+            ));
+        }
         if !errors.is_empty() {
             self.errors.extend(errors);
             return None;
@@ -364,6 +391,40 @@ impl Loader<'_> {
             return Err(format!("{import:?} leads out of the scripts directory"));
         }
         Ok(path)
+    }
+}
+
+/// The tests of a file.
+struct Tests {
+    /// Where the first one is.
+    first: Option<Position>,
+    wrong: Vec<ScriptError>,
+}
+
+fn tests_of(source: &Source, ast: &AST) -> Tests {
+    let functions = ast.shared_lib().iter_script_fn_info();
+    let tests = functions.filter(|(_, _, name, _, _)| name.starts_with(TEST_PREFIX));
+    let mut tests: Vec<_> = tests
+        .map(|(_, _, name, parameters, definition)| {
+            (
+                definition.body.start_position(),
+                name.to_owned(),
+                parameters,
+            )
+        })
+        .collect();
+    tests.sort();
+    let wrong = tests.iter().filter(|(_, _, parameters)| *parameters > 0);
+    Tests {
+        first: tests.first().map(|(position, _, _)| *position),
+        wrong: wrong
+            .map(|(position, name, _)| {
+                source.error(
+                    *position,
+                    format!("{name} is a test and takes no arguments"),
+                )
+            })
+            .collect(),
     }
 }
 

@@ -60,6 +60,11 @@ impl Memo {
         }
     }
 
+    /// Whether it remembers nothing at all.
+    pub fn is_off(&self) -> bool {
+        self.entries_max == 0
+    }
+
     pub fn entries(&self) -> usize {
         self.entries
     }
@@ -94,7 +99,7 @@ impl Memo {
         reads: Vec<Field>,
         answer: Answer,
     ) {
-        if self.entries_max == 0 || self.unsteady[route] {
+        if self.is_off() || self.unsteady[route] {
             return;
         }
         // A full memo starts over: what is asked for often is back soon.

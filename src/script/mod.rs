@@ -2,20 +2,28 @@
 
 mod answers;
 mod check;
+pub mod counts;
+pub mod current;
+pub mod decider;
 mod documented;
 mod duration;
 mod engine;
 pub mod error;
 mod facts;
+pub mod head;
 pub mod history;
 mod hooks;
 mod load;
 pub mod memo;
 pub mod meter;
+mod recent;
 pub mod reload;
 mod request;
 mod routes;
 mod rules;
+pub mod selftest;
+mod shown;
+mod simulated;
 pub mod version;
 
 #[cfg(test)]

@@ -130,9 +130,9 @@ impl<'a> Reading<'a> {
         READING.set(self, call)
     }
 
-    /// Everything that was read, in order and once each; `None` when that does not tell all.
-    pub fn into_reads(self) -> Option<Vec<Field>> {
-        (!self.untold.get()).then(|| self.reads.into_inner())
+    /// What was read, in order and once each, and whether something else was read too.
+    pub fn into_reads(self) -> (Vec<Field>, bool) {
+        (self.reads.into_inner(), self.untold.get())
     }
 
     fn read(&self, field: Field) -> Option<String> {

@@ -1,13 +1,9 @@
 //! A directory of scripts as one version: compiled, checked, and asked for decisions.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
-use arc_swap::cache::Cache;
 use rhai::{Dynamic, Engine};
 use serde_json::{Map, Value};
 
@@ -27,6 +23,7 @@ use crate::script::meter::STACK_BYTES;
 use crate::script::request::{Field, Reading, Request};
 use crate::script::routes::{Captures, RouteTable};
 use crate::script::rules;
+use crate::script::selftest::{self, Outcome};
 use crate::spec::WorkloadSpec;
 
 /// One state of the scripts directory, ready to be asked. Immutable: a change of the scripts makes
@@ -44,6 +41,27 @@ pub struct Version {
     ready: Vec<Hook>,
     idle: Vec<Hook>,
     on_error: Vec<Hook>,
+    tests: Vec<(String, Hook)>,
+}
+
+/// What asking a route's handler came to.
+pub struct Asked {
+    pub decision: Result<Option<Decision>, ScriptError>,
+    /// What the handler read of the request, in order.
+    pub reads: Vec<Field>,
+    /// It also read what is not in `reads`.
+    pub untold: bool,
+}
+
+/// A request's way through a version.
+pub struct Evaluated<'v> {
+    /// Of the route that matched; `""` where none did.
+    pub pattern: &'v str,
+    pub decision: Result<Option<Decision>, ScriptError>,
+    /// What the handler read of the request, in order.
+    pub reads: Vec<Field>,
+    /// It also read what is not in `reads`.
+    pub untold: bool,
 }
 
 /// What a version has, for people: `wakegate check`, status.
@@ -99,6 +117,7 @@ impl Version {
             ready: collected.ready,
             idle: collected.idle,
             on_error: collected.on_error,
+            tests: named(collected.tests),
         })
     }
 
@@ -133,33 +152,92 @@ impl Version {
 
     /// Decides without any memo. `Ok(None)`: no route matches, or the one that does has no decision.
     pub fn decide(&self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure> {
-        let Some((route, captures)) = self.table.find(request.host, request.path) else {
+        let Some((route, captures)) = self.find(request) else {
             return Ok(None);
         };
-        let (decision, _) = self.ask(route, request, &captures)?;
+        let decision = self.ask(route, request, &captures).decision?;
         Ok(decision.map(|decision| Decided {
             decision: Arc::new(decision),
             route: self.routes[route].0.clone(),
         }))
     }
 
-    /// Asks a route's handler. Also tells what it read, when that is all that it depended on.
-    fn ask(
-        &self,
-        route: usize,
-        request: &RequestFacts<'_>,
-        captures: &Captures<'_>,
-    ) -> Result<(Option<Decision>, Option<Vec<Field>>), ScriptFailure> {
+    /// The number of the route that a request belongs to.
+    pub fn find<'a>(&'a self, request: &RequestFacts<'a>) -> Option<(usize, Captures<'a>)> {
+        self.table.find(request.host, request.path)
+    }
+
+    /// Asks a route's handler.
+    pub fn ask(&self, route: usize, request: &RequestFacts<'_>, captures: &Captures<'_>) -> Asked {
         let hook = &self.routes[route].1;
         let reading = Reading::new(request, Some(captures));
         let decision = reading.during(|| {
-            self.runner(|runner| {
-                runner.call(hook, [Dynamic::from(Request)], |answer| {
+            self.runner()
+                .call(hook, [Dynamic::from(Request)], |answer| {
                     self.checked(answers::decision(answer)?)
                 })
+        });
+        let (reads, untold) = reading.into_reads();
+        Asked {
+            decision,
+            reads,
+            untold,
+        }
+    }
+
+    /// Finds the route of a request and asks its handler.
+    pub fn evaluate(&self, request: &RequestFacts<'_>) -> Evaluated<'_> {
+        let Some((route, captures)) = self.find(request) else {
+            return Evaluated {
+                pattern: "",
+                decision: Ok(None),
+                reads: Vec::new(),
+                untold: false,
+            };
+        };
+        let Asked {
+            decision,
+            reads,
+            untold,
+        } = self.ask(route, request, &captures);
+        Evaluated {
+            pattern: &self.routes[route].0,
+            decision,
+            reads,
+            untold,
+        }
+    }
+
+    /// Runs the tests whose name is wanted, in order of the files. Must be called on a thread with
+    /// the stack that scripts may need.
+    pub fn test(&self, wanted: impl Fn(&str) -> bool) -> Vec<Outcome> {
+        let tests = self.tests.iter().filter(|(name, _)| wanted(name));
+        tests
+            .map(|(name, hook)| {
+                selftest::run(self, name, || {
+                    let runner = Runner {
+                        cpu_time_max: self.given.limits.load_cpu_time_max,
+                        ..self.runner()
+                    };
+                    runner.call(hook, [], |_| Ok(()))
+                })
             })
-        })?;
-        Ok((decision, reading.into_reads()))
+            .collect()
+    }
+
+    /// The names of all tests, in order of the files.
+    pub fn test_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tests.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The patterns of the routes, by their numbers.
+    pub fn patterns(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.routes.iter().map(|(pattern, _)| &**pattern)
+    }
+
+    /// An empty memo for this version's decisions.
+    pub fn memo(&self) -> Memo {
+        Memo::new(self.routes.len(), self.given.limits.memo_entries_max)
     }
 
     fn checked(&self, decision: Option<Decision>) -> Result<Option<Decision>, String> {
@@ -182,11 +260,28 @@ impl Version {
         error: &ErrorFacts,
     ) -> Result<Option<Reply>, ScriptFailure> {
         let reading = Reading::new(request, None);
-        reading.during(|| {
+        let reply = reading.during(|| {
             self.first(&self.on_error, |runner, hook| {
                 let arguments = [Dynamic::from(Request), facts::error(error)];
                 runner.call(hook, arguments, answers::reply)
             })
+        });
+        Ok(reply?)
+    }
+
+    /// How to know that a container is ready; `Ok(None)` where no hook has a rule for it.
+    pub fn ready_rule(&self, container: &Container) -> Result<Option<ReadyRule>, ScriptError> {
+        self.first(&self.ready, |runner, hook| {
+            let argument = Dynamic::from(container.clone());
+            runner.call(hook, [argument], rules::ready_rule)
+        })
+    }
+
+    /// When a container may sleep; `Ok(None)` where no hook has a rule for it.
+    pub fn idle_rule(&self, container: &Container) -> Result<Option<IdleRule>, ScriptError> {
+        self.first(&self.idle, |runner, hook| {
+            let argument = Dynamic::from(container.clone());
+            runner.call(hook, [argument], rules::idle_rule)
         })
     }
 
@@ -194,40 +289,34 @@ impl Version {
     fn first<T>(
         &self,
         hooks: &[Hook],
-        call: impl Fn(&Runner<'_>, &Hook) -> Result<Option<T>, ScriptFailure>,
-    ) -> Result<Option<T>, ScriptFailure> {
-        self.runner(|runner| {
-            hooks
-                .iter()
-                .find_map(|hook| call(runner, hook).transpose())
-                .transpose()
-        })
+        call: impl Fn(&Runner<'_>, &Hook) -> Result<Option<T>, ScriptError>,
+    ) -> Result<Option<T>, ScriptError> {
+        let runner = self.runner();
+        hooks
+            .iter()
+            .find_map(|hook| call(&runner, hook).transpose())
+            .transpose()
     }
 
-    fn runner<T>(&self, run: impl FnOnce(&Runner<'_>) -> T) -> T {
-        run(&Runner {
+    fn runner(&self) -> Runner<'_> {
+        Runner {
             engine: &self.engine,
-            limits: &self.given.limits,
-            place: &|file, position| self.sources.get(file).map(|source| source.at(position)),
-        })
+            operations_max: self.given.limits.operations_max,
+            cpu_time_max: self.given.limits.cpu_time_max,
+            sources: &self.sources,
+        }
     }
 }
 
 impl ContainerRules for Version {
     fn ready(&self, container: &ContainerFacts) -> Result<Option<ReadyRule>, ScriptFailure> {
         let container = Container(Arc::new(container.clone()));
-        self.first(&self.ready, |runner, hook| {
-            let argument = Dynamic::from(container.clone());
-            runner.call(hook, [argument], rules::ready_rule)
-        })
+        Ok(self.ready_rule(&container)?)
     }
 
     fn idle(&self, container: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure> {
         let container = Container(Arc::new(container.clone()));
-        self.first(&self.idle, |runner, hook| {
-            let argument = Dynamic::from(container.clone());
-            runner.call(hook, [argument], rules::idle_rule)
-        })
+        Ok(self.idle_rule(&container)?)
     }
 
     fn template(
@@ -238,14 +327,24 @@ impl ContainerRules for Version {
         let Some(hook) = self.templates.get(name) else {
             return Ok(None);
         };
-        let vars = facts::vars(vars).map_err(|message| hook.place.failure(&message))?;
-        self.runner(|runner| runner.call(hook, [vars], facts::spec))
-            .map(Some)
+        let vars = facts::vars(vars).map_err(|message| hook.place.error(message))?;
+        let spec = self.runner().call(hook, [vars], facts::spec)?;
+        Ok(Some(spec))
     }
 }
 
-/// Loading runs on whatever thread the caller has, which need not have the stack that scripts may need.
-fn on_a_deep_stack<T: Send>(load: impl FnOnce() -> T + Send) -> T {
+/// By file and name: `file.rhai::test_name`.
+fn named(tests: Vec<(String, Hook)>) -> Vec<(String, Hook)> {
+    let tests = tests.into_iter().map(|(name, hook)| {
+        let file = Path::new(&*hook.place.file).file_name().unwrap_or_default();
+        (format!("{}::{name}", file.to_string_lossy()), hook)
+    });
+    tests.collect()
+}
+
+/// Scripts are loaded and tested on whatever thread the caller has, which need not have the stack that
+/// they may need.
+pub fn on_a_deep_stack<T: Send>(load: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("load".to_owned())
@@ -259,173 +358,10 @@ fn on_a_deep_stack<T: Send>(load: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The version that is asked now. Swapping it is one atomic store.
-pub struct Scripts {
-    pub current: ArcSwap<Version>,
-}
-
-impl Scripts {
-    pub fn new(version: Version) -> Arc<Self> {
-        Arc::new(Self {
-            current: ArcSwap::from_pointee(version),
-        })
-    }
-}
-
-impl ContainerRules for Scripts {
-    fn ready(&self, container: &ContainerFacts) -> Result<Option<ReadyRule>, ScriptFailure> {
-        self.current.load().ready(container)
-    }
-
-    fn idle(&self, container: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure> {
-        self.current.load().idle(container)
-    }
-
-    fn template(
-        &self,
-        name: &str,
-        vars: &Map<String, Value>,
-    ) -> Result<Option<WorkloadSpec>, ScriptFailure> {
-        self.current.load().template(name, vars)
-    }
-}
-
 /// A decision and where it came from.
 #[derive(Debug, Clone)]
 pub struct Decided {
     pub decision: Arc<Decision>,
     /// The pattern that matched, for metrics and logs.
     pub route: Arc<str>,
-}
-
-/// How often a worker's memo had the decision. Written by one thread, read by any.
-#[derive(Debug, Default)]
-pub struct MemoCounts {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    bypasses: AtomicU64,
-}
-
-impl MemoCounts {
-    pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
-    }
-
-    /// Decisions that were made and are remembered from then on.
-    pub fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
-    }
-
-    /// Decisions that were made and cannot be remembered, failures included.
-    pub fn bypasses(&self) -> u64 {
-        self.bypasses.load(Ordering::Relaxed)
-    }
-}
-
-/// There is one writer, so that counting needs no locked instruction.
-fn count(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-}
-
-/// One worker's way to the scripts: its snapshot of the current version and its own memo of
-/// decisions. Belongs to one thread; nothing in it is locked.
-pub struct Decider {
-    versions: Cache<Current, Arc<Version>>,
-    /// The version that the memo belongs to.
-    version: Arc<Version>,
-    memo: Memo,
-    /// This worker's own copies of the patterns: a count that all workers share would be fought over.
-    patterns: Vec<Arc<str>>,
-    counts: Arc<MemoCounts>,
-}
-
-struct Current(Arc<Scripts>);
-
-impl Deref for Current {
-    type Target = ArcSwap<Version>;
-
-    fn deref(&self) -> &ArcSwap<Version> {
-        &self.0.current
-    }
-}
-
-impl Decider {
-    pub fn new(scripts: Arc<Scripts>) -> Self {
-        let version = scripts.current.load_full();
-        Self {
-            versions: Cache::new(Current(scripts)),
-            memo: memo_of(&version),
-            patterns: patterns_of(&version),
-            version,
-            counts: Arc::default(),
-        }
-    }
-
-    /// The version that made the last decision, also when it is no longer the current one.
-    pub fn version(&self) -> Arc<Version> {
-        self.version.clone()
-    }
-
-    /// `Ok(None)`: no route matches.
-    pub fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure> {
-        self.refresh();
-        let version = &self.version;
-        let Some((route, captures)) = version.table.find(request.host, request.path) else {
-            return Ok(None);
-        };
-        let pattern = &self.patterns[route];
-        let answer = |decision: &Option<Arc<Decision>>| {
-            decision.as_ref().map(|decision| Decided {
-                decision: decision.clone(),
-                route: pattern.clone(),
-            })
-        };
-        if let Some(remembered) = self.memo.find(route, request, &captures) {
-            count(&self.counts.hits);
-            return Ok(answer(remembered));
-        }
-        let asked = version.ask(route, request, &captures);
-        let remember =
-            matches!(asked, Ok((_, Some(_)))) && version.given.limits.memo_entries_max > 0;
-        count(if remember {
-            &self.counts.misses
-        } else {
-            &self.counts.bypasses
-        });
-        let (decision, reads) = asked?;
-        let decision = decision.map(Arc::new);
-        if let Some(reads) = reads {
-            self.memo
-                .insert(route, request, &captures, reads, decision.clone());
-        }
-        Ok(answer(&decision))
-    }
-
-    /// How often the memo had the decision, since this decider was made.
-    pub fn counts(&self) -> Arc<MemoCounts> {
-        self.counts.clone()
-    }
-
-    /// Decisions that are remembered now.
-    pub fn remembered(&self) -> usize {
-        self.memo.entries()
-    }
-
-    fn refresh(&mut self) {
-        let current = self.versions.load();
-        if !Arc::ptr_eq(current, &self.version) {
-            self.version = current.clone();
-            self.memo = memo_of(&self.version);
-            self.patterns = patterns_of(&self.version);
-        }
-    }
-}
-
-fn memo_of(version: &Version) -> Memo {
-    Memo::new(version.routes.len(), version.given.limits.memo_entries_max)
-}
-
-fn patterns_of(version: &Version) -> Vec<Arc<str>> {
-    let patterns = version.routes.iter();
-    patterns.map(|(pattern, _)| Arc::from(&**pattern)).collect()
 }

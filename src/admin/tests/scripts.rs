@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::config::ScriptLimits;
+use crate::script::current::Scripts;
 use crate::script::history::History;
-use crate::script::version::{Scripts, Version};
+use crate::script::version::Version;
 
 fn version(text: &str, number: u64) -> Result<Version, Vec<crate::script::error::ScriptError>> {
     let dir = tempfile::tempdir().unwrap();

@@ -152,7 +152,7 @@ impl Problem {
     pub(super) fn facts(&self) -> ErrorFacts {
         ErrorFacts {
             status: self.status().as_u16(),
-            kind: self.kind(),
+            kind: self.kind().into(),
             message: self.detail(),
             workload: self.workload().to_owned(),
             retry_after_secs: self.retry_after().map(whole_seconds),

@@ -93,7 +93,7 @@ async fn scripts_have_their_own_words_for_errors() {
     let rig = Setup::default()
         .rule(|_| Ok(None))
         .on_error(|error| {
-            assert_eq!((error.status, error.kind), (404, "no_route"));
+            assert_eq!((error.status, &*error.kind), (404, "no_route"));
             Ok(Some(reply(&error.message)))
         })
         .start();

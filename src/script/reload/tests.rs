@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::ScriptLimits;
 use crate::decision::Decision;
+use crate::script::current::Scripts;
 use crate::script::history::Told;
 use crate::script::tests::{Sent, ask_sent};
-use crate::script::version::Scripts;
 
 /// For anything that is waited for: far more than it takes, so that a test fails and does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -196,7 +196,7 @@ fn on_error_can_answer_in_its_own_words() {
     let on_error = |kind: &'static str| {
         let error = ErrorFacts {
             status: 503,
-            kind,
+            kind: kind.into(),
             message: "full".to_owned(),
             workload: "w".to_owned(),
             retry_after_secs: Some(3),

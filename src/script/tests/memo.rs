@@ -9,7 +9,9 @@ use proptest::sample::select;
 use super::{Dir, Sent, load};
 use crate::config::ScriptLimits;
 use crate::decision::Decision;
-use crate::script::version::{Decider, Scripts, Version};
+use crate::script::current::Scripts;
+use crate::script::decider::Decider;
+use crate::script::version::Version;
 
 /// Handlers that read different things in different orders, some of them only now and then.
 const HANDLERS: &str = r#"
@@ -146,8 +148,8 @@ fn decider(script: &str) -> (Arc<Scripts>, Decider) {
 }
 
 fn counts(decider: &Decider) -> (u64, u64, u64) {
-    let counts = decider.counts();
-    (counts.hits(), counts.misses(), counts.bypasses())
+    let totals = decider.counts().totals();
+    (totals.hits, totals.misses, totals.bypasses)
 }
 
 #[test]

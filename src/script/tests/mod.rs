@@ -4,6 +4,7 @@ mod decisions;
 mod files;
 mod hooks;
 mod memo;
+mod selftests;
 mod swaps;
 mod traps;
 

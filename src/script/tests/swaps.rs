@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::*;
-use crate::script::version::{Decider, Scripts};
+use crate::script::current::Scripts;
+use crate::script::decider::Decider;
 
 /// Versions that are exchanged.
 const SWAPS: u64 = 200;
