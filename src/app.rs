@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin;
 use crate::clock::Clock;
-use crate::config::{Config, Engine, Listen, ProcessImage};
+use crate::config::{Config, Engine, Listen, ProcessImage, Shadow};
 use crate::lifecycle::fleet::Fleet;
 use crate::metrics;
 use crate::proxy::{self, Proxy};
@@ -20,6 +20,7 @@ use crate::runtime::process::Process;
 use crate::script::current::Scripts;
 use crate::script::history::History;
 use crate::script::reload::Reloading;
+use crate::script::trial;
 use crate::script::version::Version;
 
 /// How long requests under way may take when the gateway is told to end.
@@ -94,7 +95,7 @@ pub async fn choose_runtime(
 
 /// Loads the scripts, or tells all that is wrong with them.
 pub fn load_scripts(config: &Config) -> anyhow::Result<Version> {
-    Version::load(&config.scripts.dir, &config.scripts.given, 1).map_err(|errors| {
+    trial::load(&config.scripts.dir, &config.scripts.given, 1).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("the scripts are not usable:\n{}", errors.join("\n"))
     })
@@ -109,7 +110,11 @@ impl Gateway {
         version: Version,
     ) -> anyhow::Result<Self> {
         let mut registry = metrics::registry();
-        let scripts = Scripts::new(version);
+        let requests_max = match config.scripts.shadow {
+            Shadow::Off => 0,
+            Shadow::Report | Shadow::Hold => config.scripts.shadow_requests_max,
+        };
+        let scripts = Scripts::keeping(version, requests_max);
         let history = History::new(scripts.clone(), &mut registry);
         let fleet = Fleet::open(
             &config,
@@ -129,8 +134,7 @@ impl Gateway {
         };
         let admin = admin::start(&config.admin, parts).await?;
         let reloading = if config.scripts.watch {
-            let (dir, given) = (&config.scripts.dir, config.scripts.given.clone());
-            let reloading = Reloading::begin(history.clone(), dir, given);
+            let reloading = Reloading::begin(history.clone(), config.scripts.clone());
             Some(reloading.context("starting the thread that watches the scripts")?)
         } else {
             None
@@ -166,9 +170,9 @@ impl Gateway {
 /// Tells the workloads when another version serves, whose rules may be others.
 async fn renew_rules(history: Arc<History>, fleet: Arc<Fleet>) {
     let mut changes = history.changes();
-    let mut known = history.tell().serving.number();
+    let mut known = history.tell().serving.number;
     while changes.changed().await.is_ok() {
-        let serving = history.tell().serving.number();
+        let serving = history.tell().serving.number;
         if serving != known {
             known = serving;
             fleet.rules_changed().await;

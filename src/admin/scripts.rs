@@ -10,6 +10,7 @@ use crate::admin::problem::Problem;
 use crate::decision::{ContainerRules, ScriptFailure};
 use crate::script::error::{Place, ScriptError};
 use crate::script::history::{Good, History, Refused, RollbackError, Told};
+use crate::script::shadow::Report;
 use crate::spec::WorkloadSpec;
 
 /// The scripts that are asked now.
@@ -53,6 +54,14 @@ pub struct ScriptsView {
     pub since: String,
     /// Whether it is kept although the directory has had newer good content.
     pub rolled_back: bool,
+    /// Why, where the gateway went back by itself.
+    pub rolled_back_because: Option<String>,
+    /// Its own tests, all passed.
+    pub tests: usize,
+    /// What it decides otherwise than the version before it; none for the first.
+    pub shadow: Option<Report>,
+    /// A good version that decides otherwise and waits for `POST /scripts/activate`.
+    pub held: Option<HeldView>,
     pub routes: Vec<RouteView>,
     pub templates: Vec<String>,
     /// Why the directory's content is not what decides, while it is refused.
@@ -66,6 +75,15 @@ pub struct RouteView {
     pub pattern: String,
     pub file: String,
     pub line: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeldView {
+    pub version: u64,
+    pub hash: String,
+    pub since: String,
+    pub tests: usize,
+    pub shadow: Option<Report>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -95,13 +113,18 @@ pub struct KeptView {
 
 impl From<Told> for ScriptsView {
     fn from(told: Told) -> Self {
-        let summary = told.serving.summary();
+        let serving = told.serving;
+        let summary = serving.version.summary();
         let names = summary.templates.into_iter().map(|(name, _)| name);
         Self {
-            version: told.serving.number(),
-            hash: told.serving.hash().to_owned(),
+            version: serving.number,
+            hash: serving.hash,
             since: shown(told.since),
-            rolled_back: told.serving.number() != told.newest,
+            rolled_back: serving.number != told.newest,
+            rolled_back_because: told.rolled_back_because.map(|reason| reason.to_string()),
+            tests: serving.trial.tests,
+            shadow: serving.trial.shadow,
+            held: told.held.map(HeldView::from),
             routes: summary.routes.into_iter().map(RouteView::from).collect(),
             templates: names.collect(),
             refused: told.refused.map(RefusedView::from),
@@ -116,6 +139,18 @@ impl From<(String, Place)> for RouteView {
             pattern,
             file: place.file.to_string(),
             line: place.line,
+        }
+    }
+}
+
+impl<V> From<Good<V>> for HeldView {
+    fn from(held: Good<V>) -> Self {
+        Self {
+            version: held.number,
+            hash: held.hash,
+            since: shown(held.loaded_at),
+            tests: held.trial.tests,
+            shadow: held.trial.shadow,
         }
     }
 }

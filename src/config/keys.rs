@@ -13,7 +13,7 @@ use super::words::{
     Argument, Capability, EngineHost, EngineName, Filter, Host, HostPath, Label, Listener, Network,
     Token,
 };
-use super::{Config, Engine, LogFormat, ProcessImage};
+use super::{Config, Engine, LogFormat, ProcessImage, Shadow};
 
 /// What the keys of a file set, before the parts are checked against each other.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +117,13 @@ pub static KEYS: &[Key<Draft>] = &[
         "the directory of the *.rhai files"),
     key!(scripts.watch => config.scripts.watch, Flag,
         "whether changed scripts are taken while the gateway runs"),
+    key!(scripts.shadow => config.scripts.shadow,
+        OneOf(&[("report", Shadow::Report), ("hold", Shadow::Hold), ("off", Shadow::Off)]),
+        "a change is tried on the last requests: report tells what it decides otherwise, hold waits for a word then"),
+    key!(scripts.shadow_requests_max => config.scripts.shadow_requests_max, Count(0, 10_000),
+        "request heads that are kept for that, without the secrets that no script reads"),
+    key!(scripts.rollback_failures_max => config.scripts.rollback_failures_max, Optional(Amount(0.0, 1.0)),
+        "share of decisions that may fail in the minute after a change before the old version comes back; default: any"),
     key!(scripts.operations_max => config.scripts.given.limits.operations_max, Count(100, 1_000_000_000),
         "Rhai operations of one call"),
     key!(scripts.cpu_time_max => config.scripts.given.limits.cpu_time_max, Time(MS, MINUTE),

@@ -148,6 +148,24 @@ pub struct Scripts {
     /// Whether changes are taken while the gateway runs; default true.
     pub watch: bool,
     pub given: Given,
+    /// What becomes of a change that decides requests otherwise; default `report`.
+    pub shadow: Shadow,
+    /// Request heads that are kept to try changes on, a worker; default 256.
+    pub shadow_requests_max: usize,
+    /// The share of failed decisions in the minute after a change past which the version before
+    /// comes back; default none: it does not.
+    pub rollback_failures_max: Option<f64>,
+}
+
+/// What is done with the requests seen last when the scripts change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shadow {
+    /// Old and new scripts are asked about them, and what they decide otherwise is told.
+    Report,
+    /// And the new scripts wait until they are activated, if they decide any otherwise.
+    Hold,
+    /// None are kept and nothing is tried.
+    Off,
 }
 
 /// What scripts are given besides their requests: it is the same for every call of a version.
@@ -339,6 +357,9 @@ impl Default for Config {
                 dir: PathBuf::from("scripts"),
                 watch: true,
                 given: Given::default(),
+                shadow: Shadow::Report,
+                shadow_requests_max: 256,
+                rollback_failures_max: None,
             },
             hold: Hold {
                 time: Duration::from_secs(60),

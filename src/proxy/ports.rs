@@ -3,11 +3,15 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use crate::decision::{CreateFrom, ErrorFacts, Reply, RequestFacts, ScriptFailure};
 use crate::lifecycle::fleet::{Ask, Fleet, Refusal};
 use crate::lifecycle::gate::Lease;
 use crate::names::WorkloadName;
+use crate::script::current::Question;
 use crate::script::decider::Decider;
+use crate::script::head::Head;
 use crate::script::version::{Decided, Version};
 
 /// Leases on workloads. [`Fleet`] is the one; tests and benches have their own.
@@ -52,6 +56,16 @@ pub trait Decide: 'static {
 
     /// `Ok(None)`: no route matches.
     fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure>;
+
+    /// Where wishes for the requests seen last arrive, to be taken once.
+    fn questions(&mut self) -> Option<mpsc::Receiver<Question>> {
+        None
+    }
+
+    /// The requests seen last, oldest first.
+    fn recent(&self) -> Vec<Head> {
+        Vec::new()
+    }
 }
 
 /// The scripts' own words for what goes wrong.
@@ -73,6 +87,14 @@ impl Decide for Decider {
 
     fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure> {
         Decider::decide(self, request)
+    }
+
+    fn questions(&mut self) -> Option<mpsc::Receiver<Question>> {
+        Decider::questions(self)
+    }
+
+    fn recent(&self) -> Vec<Head> {
+        Decider::recent(self)
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::proxy::meter::{Meters, Metrics};
 use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pools;
-use crate::script::current::Scripts;
+use crate::script::current::{Question, Scripts};
 use crate::script::decider::Decider;
 use crate::script::meter::STACK_BYTES;
 
@@ -195,6 +195,9 @@ async fn serve<W: Wake, D: Decide>(
     abandoned: CancellationToken,
 ) {
     let http = http(&worker.config);
+    if let Some(questions) = worker.decider.borrow_mut().questions() {
+        tokio::task::spawn_local(answer_questions(worker.clone(), questions));
+    }
     // Each connection watches it: a worker's own spares them a lock that all workers take.
     let stopping = stopping.child_token();
     tokio::select! {
@@ -206,6 +209,16 @@ async fn serve<W: Wake, D: Decide>(
     tokio::select! {
         () = worker.tasks.wait() => {}
         () = abandoned.cancelled() => {}
+    }
+}
+
+/// Tells what this worker saw last to those who try new scripts on it.
+async fn answer_questions<W: Wake, D: Decide>(
+    worker: Rc<Worker<W, D>>,
+    mut questions: mpsc::Receiver<Question>,
+) {
+    while let Some(question) = questions.recv().await {
+        question.answer(worker.decider.borrow().recent());
     }
 }
 

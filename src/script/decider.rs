@@ -63,6 +63,7 @@ impl Decider {
     pub fn decide(&mut self, request: &RequestFacts<'_>) -> Result<Option<Decided>, ScriptFailure> {
         self.refresh();
         let Some((route, captures)) = self.version.find(request) else {
+            self.recent.see(request, false);
             return Ok(None);
         };
         let pattern = &self.patterns[route];

@@ -10,6 +10,7 @@ mod duration;
 mod engine;
 pub mod error;
 mod facts;
+pub mod guard;
 pub mod head;
 pub mod history;
 mod hooks;
@@ -22,8 +23,10 @@ mod request;
 mod routes;
 mod rules;
 pub mod selftest;
+pub mod shadow;
 mod shown;
 mod simulated;
+pub mod trial;
 pub mod version;
 
 #[cfg(test)]

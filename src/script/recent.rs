@@ -82,10 +82,8 @@ impl Recent {
         self.secrets.all |= untold;
         for field in reads {
             match field {
-                Field::Header(name) if is_secret(name) => {
-                    if !self.secrets.headers.contains(name) {
-                        self.secrets.headers.push(name.clone());
-                    }
+                Field::Header(name) if is_secret(name) && !self.secrets.headers.contains(name) => {
+                    self.secrets.headers.push(name.clone());
                 }
                 Field::Cookie(name) if !self.secrets.cookies.contains(name) => {
                     self.secrets.cookies.push(name.clone());

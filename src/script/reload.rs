@@ -3,11 +3,9 @@
 mod content;
 mod mounts;
 
-use std::any::Any;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,10 +15,10 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use self::content::{Digest, Listing};
-use crate::config::Given;
-use crate::script::error::ScriptError;
+use crate::config::{Scripts as Settings, Shadow};
+use crate::script::guard::{Guard, Verdict};
 use crate::script::history::History;
-use crate::script::version::Version;
+use crate::script::trial;
 
 /// How long the directory has to be quiet before it is looked at: a save is several events.
 const QUIET: Duration = Duration::from_millis(100);
@@ -34,6 +32,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Of those looks, each so many-th reads the files although they seem unchanged.
 const READ_EVERY: u32 = 5;
 
+/// Between two looks at how a new version does, where that is looked at.
+const GUARD_EVERY: Duration = Duration::from_millis(200);
+
+/// For the workers to tell what they saw last.
+const RECENT_TIME: Duration = Duration::from_millis(50);
+
 /// Watches until it is dropped.
 pub struct Reloading {
     ended: Arc<AtomicBool>,
@@ -46,7 +50,7 @@ impl Reloading {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn begin(history: Arc<History>, dir: &Path, given: Given) -> io::Result<Self> {
+    pub fn begin(history: Arc<History>, settings: Settings) -> io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let ended = Arc::new(AtomicBool::new(false));
         let reloading = Self {
@@ -54,10 +58,11 @@ impl Reloading {
             wake: wake.clone(),
         };
         let mut watch = Watch {
+            known: history.tell().serving.number,
+            guard: None,
             reload: Reload {
                 history,
-                dir: dir.to_owned(),
-                given,
+                settings,
                 judged: None,
             },
             eyes: Eyes {
@@ -91,15 +96,27 @@ struct Watch {
     ended: Arc<AtomicBool>,
     listing: Option<Listing>,
     looks: u32,
+    /// The version that served when it was last looked.
+    known: u64,
+    guard: Option<Guard>,
 }
 
 impl Watch {
     fn run(&mut self, woken: &Receiver<()>) {
-        warn_of_single_mounts(&Listing::of(&self.reload.dir));
+        warn_of_single_mounts(&Listing::of(self.reload.dir()));
         let mut told = true;
+        let mut looked = Instant::now();
         while !self.ended.load(Ordering::Acquire) {
-            self.look(told);
-            told = match woken.recv_timeout(LOOK_EVERY) {
+            if told || looked.elapsed() >= LOOK_EVERY {
+                self.look(told);
+                looked = Instant::now();
+            }
+            self.guard();
+            let pause = match self.guard {
+                Some(_) => GUARD_EVERY,
+                None => LOOK_EVERY,
+            };
+            told = match woken.recv_timeout(pause) {
                 Ok(()) => {
                     until_quiet(woken);
                     true
@@ -110,11 +127,38 @@ impl Watch {
         }
     }
 
+    /// Goes back from a version that began to serve and fails too often.
+    fn guard(&mut self) {
+        let Some(failures_max) = self.reload.settings.rollback_failures_max else {
+            return;
+        };
+        let history = &self.reload.history;
+        let told = history.tell();
+        let (serving, now) = (told.serving.number, Instant::now());
+        if serving != self.known {
+            self.known = serving;
+            // One that was gone back to has had its minute.
+            self.guard = (serving == told.newest).then(|| Guard::new(serving, failures_max, now));
+        }
+        let Some(guard) = &self.guard else {
+            return;
+        };
+        let (asked, failed) = history.scripts().asked_and_failed(guard.version());
+        match guard.judge(now, asked, failed) {
+            Verdict::Watch => {}
+            Verdict::Trusted => self.guard = None,
+            Verdict::GoBack(reason) => {
+                history.roll_back_from(guard.version(), &reason);
+                self.guard = None;
+            }
+        }
+    }
+
     /// Looks at the directory. `told`: something is known to have happened to it.
     fn look(&mut self, told: bool) {
         // Watched before it is looked at, so that nothing falls between.
-        self.eyes.follow(&self.reload.dir);
-        let listing = Listing::of(&self.reload.dir);
+        self.eyes.follow(self.reload.dir());
+        let listing = Listing::of(self.reload.dir());
         self.looks = self.looks.wrapping_add(1);
         let seems_changed = self.listing.as_ref() != Some(&listing);
         if told || seems_changed || self.looks.is_multiple_of(READ_EVERY) {
@@ -266,55 +310,47 @@ enum Judged {
 /// Builds what is new and lets it serve when it is good.
 struct Reload {
     history: Arc<History>,
-    dir: PathBuf,
-    given: Given,
+    settings: Settings,
     /// The content that was built last, good or not: it would be no better the next time.
     judged: Option<Digest>,
 }
 
 impl Reload {
+    fn dir(&self) -> &Path {
+        &self.settings.dir
+    }
+
     fn judge(&mut self, listing: &Listing) -> Judged {
         let digest = listing.digest();
         if self.judged == Some(digest) {
             return Judged::Settled;
         }
-        let built = build(&self.dir, &self.given, self.history.next_number());
+        let number = self.history.next_number();
+        let built = trial::load(self.dir(), &self.settings.given, number);
         // Of what was written meanwhile one half may have been read before and one after it.
-        if Listing::of(&self.dir).digest() != digest {
+        if Listing::of(self.dir()).digest() != digest {
             return Judged::Moved;
         }
         self.judged = Some(digest);
-        match built {
-            Ok(version) => drop(self.history.take(version)),
+        let mode = self.settings.shadow;
+        let tried = built.and_then(|version| {
+            let scripts = self.history.scripts();
+            let heads = match mode {
+                Shadow::Off => Vec::new(),
+                Shadow::Report | Shadow::Hold => scripts.recent(RECENT_TIME),
+            };
+            let trial = trial::compare(&scripts.current.load(), &version, &heads, mode)?;
+            Ok((version, trial))
+        });
+        match tried {
+            Ok((version, trial)) => {
+                let changes = trial.shadow.as_ref().map_or(0, |report| report.changed);
+                let hold = mode == Shadow::Hold && changes > 0;
+                self.history.take(version, trial, hold);
+            }
             Err(errors) => self.history.refuse(errors),
         }
         Judged::Settled
-    }
-}
-
-/// Every step from files to a version that may serve. Each can refuse, with all that it found.
-fn build(dir: &Path, given: &Given, number: u64) -> Result<Version, Vec<ScriptError>> {
-    // Reading, compiling, running the top level and the static checks.
-    let version = catch_unwind(AssertUnwindSafe(|| Version::load(dir, given, number)))
-        .unwrap_or_else(|panic| Err(vec![broken(dir, panic.as_ref())]))?;
-    // What is tried out on the loaded version, its own tests and then requests that were seen,
-    // goes here: after this it serves.
-    Ok(version)
-}
-
-/// A panic of the loader must not end the watching.
-fn broken(dir: &Path, panic: &(dyn Any + Send)) -> ScriptError {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    ScriptError {
-        file: dir.display().to_string(),
-        line: 0,
-        column: 0,
-        message: format!(
-            "loading them failed inside of the gateway, which is a defect of it: {}",
-            text.unwrap_or_default()
-        ),
-        source_line: None,
     }
 }
 

@@ -72,7 +72,8 @@ async fn scripts_are_shown_by_version_and_hash() {
             json!({
                 "version": 3, "hash": "abc", "since": "2026-01-02T03:04:05.000Z",
                 "rolled_back": false, "routes": [], "templates": ["broken", "web"],
-                "refused": null, "kept": [],
+                "refused": null, "kept": [], "tests": 0, "shadow": null, "held": null,
+                "rolled_back_because": null,
             })
         );
     }

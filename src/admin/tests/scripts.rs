@@ -6,7 +6,11 @@ use serde_json::json;
 use super::*;
 use crate::config::ScriptLimits;
 use crate::script::current::Scripts;
+use crate::script::decider::Decider;
+use crate::script::head::Head;
 use crate::script::history::History;
+use crate::script::shadow::{Difference, Report};
+use crate::script::trial::Trial;
 use crate::script::version::Version;
 
 fn version(text: &str, number: u64) -> Result<Version, Vec<crate::script::error::ScriptError>> {
@@ -30,7 +34,7 @@ async fn house_of_two() -> (House, Arc<History>) {
     let history = History::new(Scripts::new(first), &mut registry);
     let second = "route(\"/b\", |req| respond(200, \"2\"));\n\
                   template(\"web\", |vars| #{ name: \"web\", image: \"web:1\" });";
-    history.take(good(second, 2));
+    history.take(good(second, 2), Trial::default(), false);
     let stage = Stage::new();
     let parts = Parts {
         templates: history.clone(),
@@ -103,4 +107,75 @@ async fn a_rollback_and_its_end_change_what_decides() {
     let metrics = house.get("/metrics").await.body;
     assert!(metrics.contains("wakegate_script_version 2\n"));
     assert!(metrics.contains("wakegate_script_reloads_total{result=\"rolled_back\"} 1\n"));
+}
+
+#[tokio::test]
+async fn what_a_change_decides_otherwise_and_what_is_held_for_it_is_shown() {
+    let (house, history) = house_of_two().await;
+    let report = Report {
+        compared: 5,
+        changed: 2,
+        differences: vec![Difference {
+            method: "GET".to_owned(),
+            host: "h".to_owned(),
+            path: "/b".to_owned(),
+            before: "respond 200".to_owned(),
+            after: "respond 204".to_owned(),
+            requests: 2,
+        }],
+        ..Report::default()
+    };
+    let trial = Trial {
+        tests: 7,
+        shadow: Some(report),
+    };
+    history.take(good("route(\"/b\", |req| respond(204));", 3), trial, true);
+    let shown = house.get("/scripts").await.json();
+    assert_eq!(
+        (&shown["version"], &shown["shadow"]),
+        (&json!(2), &json!(null))
+    );
+    let held = &shown["held"];
+    assert_eq!((&held["version"], &held["tests"]), (&json!(3), &json!(7)));
+    let expected = json!({
+        "compared": 5, "uncompared": 0, "left_out": 0, "changed": 2,
+        "differences": [{ "method": "GET", "host": "h", "path": "/b", "before": "respond 200",
+                          "after": "respond 204", "requests": 2 }],
+    });
+    assert_eq!(held["shadow"], expected);
+    let metrics = house.get("/metrics").await.body;
+    assert!(metrics.contains("wakegate_script_held 1\n"), "{metrics}");
+
+    let shown = house.ask("POST", "/scripts/activate", &[], "").await.json();
+    assert_eq!(
+        (&shown["version"], &shown["held"]),
+        (&json!(3), &json!(null))
+    );
+    assert_eq!((&shown["shadow"], &shown["tests"]), (&expected, &json!(7)));
+}
+
+#[tokio::test]
+async fn decisions_are_counted_by_what_the_memo_did_for_them() {
+    let (house, history) = house_of_two().await;
+    let mut decider = Decider::new(history.scripts().clone());
+    for path in ["/b", "/b", "/b", "/none"] {
+        let head = Head::made_up("GET", path).unwrap();
+        decider.decide(&head.facts()).unwrap();
+    }
+    history.take(
+        good("route(\"/b\", |req| proxy(req.path));", 3),
+        Trial::default(),
+        false,
+    );
+    let head = Head::made_up("GET", "/b").unwrap();
+    assert!(decider.decide(&head.facts()).is_err());
+    let metrics = house.get("/metrics").await.body;
+    for line in [
+        "wakegate_script_decisions_total{memo=\"hit\"} 2\n",
+        "wakegate_script_decisions_total{memo=\"miss\"} 1\n",
+        "wakegate_script_decisions_total{memo=\"bypass\"} 1\n",
+        "wakegate_script_decision_failures_total 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
 }

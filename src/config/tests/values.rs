@@ -46,6 +46,9 @@ fn every_key_reaches_its_place() {
         [scripts]
         dir = "s"
         watch = false
+        shadow = "hold"
+        shadow_requests_max = 7
+        rollback_failures_max = 0.5
         operations_max = 1000
         cpu_time_max = "20ms"
         load_cpu_time_max = "2s"
@@ -141,6 +144,9 @@ fn every_key_reaches_its_place() {
                 },
                 ..Given::default()
             },
+            shadow: Shadow::Hold,
+            shadow_requests_max: 7,
+            rollback_failures_max: Some(0.5),
         },
         hold: Hold {
             time: s(120),

@@ -1,7 +1,10 @@
 //! Scripts that are changed under a running gateway, in every way that editors and mounts do it.
 
+mod trying;
+
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
@@ -12,6 +15,7 @@ use crate::decision::Decision;
 use crate::script::current::Scripts;
 use crate::script::history::Told;
 use crate::script::tests::{Sent, ask_sent};
+use crate::script::version::Version;
 
 /// For anything that is waited for: far more than it takes, so that a test fails and does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,11 +67,18 @@ impl Place {
         fs::write(self.path(name), text).unwrap();
     }
 
+    fn settings(&self) -> Settings {
+        Settings {
+            dir: self.path("scripts"),
+            given: limits().into(),
+            ..crate::config::Config::default().scripts
+        }
+    }
+
     fn reload(&self) -> Reload {
         Reload {
             history: self.history.clone(),
-            dir: self.path("scripts"),
-            given: limits().into(),
+            settings: self.settings(),
             judged: None,
         }
     }
@@ -75,8 +86,7 @@ impl Place {
     /// Watches, and returns when the directory was looked at once.
     async fn watched(&self) -> Reloading {
         let mut changes = self.history.changes();
-        let dir = self.path("scripts");
-        let reloading = Reloading::begin(self.history.clone(), &dir, limits().into()).unwrap();
+        let reloading = Reloading::begin(self.history.clone(), self.settings()).unwrap();
         let looked = tokio::time::timeout(PATIENCE, changes.changed()).await;
         looked.unwrap().unwrap();
         reloading
@@ -102,7 +112,7 @@ impl Place {
     }
 
     async fn until_it_says(&self, text: &str) -> Told {
-        self.until(|told| told.refused.is_none() && said(&told.serving) == text)
+        self.until(|told| told.refused.is_none() && said(&told.serving.version) == text)
             .await
     }
 
@@ -127,7 +137,7 @@ fn content_is_built_once_whether_it_is_good_or_not() {
     let place = Place::plain();
     let mut reload = place.reload();
     let look = |reload: &mut Reload| {
-        let judged = reload.judge(&Listing::of(&reload.dir));
+        let judged = reload.judge(&Listing::of(reload.dir()));
         assert_eq!(judged, Judged::Settled);
         changes(&place)
     };
@@ -142,7 +152,7 @@ fn content_is_built_once_whether_it_is_good_or_not() {
     assert_eq!(look(&mut reload), 3);
     let told = place.history.tell();
     assert!(told.refused.is_none());
-    assert_eq!((told.serving.number(), told.kept.len()), (1, 1));
+    assert_eq!((told.serving.number, told.kept.len()), (1, 1));
 }
 
 #[test]
@@ -151,10 +161,10 @@ fn a_file_that_no_script_imports_makes_no_version() {
     let mut reload = place.reload();
     fs::create_dir(place.path("scripts/lib")).unwrap();
     place.write("scripts/lib/unused.rhai", "fn broken(");
-    reload.judge(&Listing::of(&reload.dir));
+    reload.judge(&Listing::of(reload.dir()));
     let told = place.history.tell();
     assert!(told.refused.is_none());
-    assert_eq!(told.serving.number(), 1);
+    assert_eq!(told.serving.number, 1);
 }
 
 #[test]
@@ -163,7 +173,7 @@ fn all_errors_of_refused_content_are_told_with_their_lines() {
     let mut reload = place.reload();
     place.write("scripts/a.rhai", "route(\"/\", |req| porxy(\"a\"));\n");
     place.write("scripts/b.rhai", "let x = ;\n");
-    reload.judge(&Listing::of(&reload.dir));
+    reload.judge(&Listing::of(reload.dir()));
     let errors = place.history.tell().refused.unwrap().errors;
     let shown: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(shown.len(), 2, "{shown:#?}");
@@ -177,7 +187,7 @@ async fn a_saved_file_serves_soon() {
     let _reloading = place.watched().await;
     place.write("scripts/a.rhai", &saying("two"));
     let told = place.until_it_says("two").await;
-    assert_eq!((told.serving.number(), told.newest), (2, 2));
+    assert_eq!((told.serving.number, told.newest), (2, 2));
 }
 
 #[tokio::test]
@@ -211,7 +221,7 @@ async fn a_half_written_file_is_refused_and_the_whole_one_taken() {
     let (half, _) = text.split_at(text.len() / 2);
     place.write("scripts/a.rhai", half);
     let told = place.until_refused().await;
-    assert_eq!(said(&told.serving), "one");
+    assert_eq!(said(&told.serving.version), "one");
     place.write("scripts/a.rhai", &text);
     place.until_it_says("two").await;
 }
@@ -245,13 +255,13 @@ async fn a_removed_file_takes_its_routes_with_it_and_the_last_one_is_not_let_go(
         "scripts/b.rhai",
         "route(\"/b\", |req| respond(200, \"b\"));",
     );
-    let routes = |told: &Told| told.serving.summary().routes.len();
+    let routes = |told: &Told| told.serving.version.summary().routes.len();
     place.until(|told| routes(told) == 2).await;
     fs::remove_file(place.path("scripts/b.rhai")).unwrap();
     place.until(|told| routes(told) == 1).await;
     fs::remove_file(place.path("scripts/a.rhai")).unwrap();
     let told = place.until_refused().await;
-    assert_eq!(said(&told.serving), "one");
+    assert_eq!(said(&told.serving.version), "one");
 }
 
 #[tokio::test]
@@ -259,10 +269,10 @@ async fn without_its_directory_the_version_serves_on_until_there_is_one_again() 
     let place = Place::plain();
     let _reloading = place.watched().await;
     for text in ["two", "three"] {
-        let serving = said(&place.history.tell().serving);
+        let serving = said(&place.history.tell().serving.version);
         fs::remove_dir_all(place.path("scripts")).unwrap();
         let told = place.until_refused().await;
-        assert_eq!(said(&told.serving), serving);
+        assert_eq!(said(&told.serving.version), serving);
         fs::create_dir(place.path("scripts")).unwrap();
         place.write("scripts/a.rhai", &saying(text));
         place.until_it_says(text).await;
@@ -337,13 +347,13 @@ async fn a_rollback_holds_until_other_good_content_is_saved() {
     place.write("scripts/a.rhai", &saying("two"));
     place.until_it_says("two").await;
     place.history.roll_back(None).unwrap();
-    assert_eq!(said(&place.history.tell().serving), "one");
+    assert_eq!(said(&place.history.tell().serving.version), "one");
     place.write("scripts/a.rhai", "route(");
     let told = place.until_refused().await;
-    assert_eq!(said(&told.serving), "one");
+    assert_eq!(said(&told.serving.version), "one");
     place.write("scripts/a.rhai", &saying("three"));
     let told = place.until_it_says("three").await;
-    assert_eq!(told.serving.number(), 3);
+    assert_eq!(told.serving.number, 3);
 }
 
 #[test]

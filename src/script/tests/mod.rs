@@ -5,6 +5,7 @@ mod files;
 mod hooks;
 mod memo;
 mod selftests;
+mod shadows;
 mod swaps;
 mod traps;
 
