@@ -12,10 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use wakegate::clock::Clock;
 use wakegate::config::{Config, Listen};
-use wakegate::decision::{
-    CreateFrom, Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure,
-};
-use wakegate::lifecycle::fleet::{Ask, Refusal};
+use wakegate::decision::{Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure};
+use wakegate::lifecycle::fleet::{Ask, Creation, Refusal};
 use wakegate::lifecycle::gate::{Endpoint, Gate, Lease};
 use wakegate::names::WorkloadName;
 use wakegate::proxy::{Bound, Decide, Metrics, OnError, Proxy, Wake};
@@ -41,7 +39,7 @@ impl Wake for Awake {
         self.0.lease(counts)
     }
 
-    fn nudge(&self, _: &WorkloadName, _: Option<&CreateFrom>) -> Result<(), Refusal> {
+    fn nudge(&self, _: &WorkloadName, _: Option<Creation<'_>>) -> Result<(), Refusal> {
         Ok(())
     }
 

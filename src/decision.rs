@@ -207,6 +207,16 @@ pub struct ScriptFailure {
     pub source_line: Option<String>,
 }
 
+impl ScriptFailure {
+    /// The message, and the source line below it.
+    pub fn in_full(&self) -> String {
+        match &self.source_line {
+            Some(line) => format!("{}\n{line}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
 /// The questions about containers that the lifecycle asks of the scripts.
 ///
 /// An `Ok(None)` means that the scripts have no such hook; the built-in default then holds.

@@ -11,7 +11,7 @@ use wakegate::config::Config;
 use wakegate::decision::{
     ContainerFacts, ContainerRules, CreateFrom, IdleRule, ReadyRule, ScriptFailure,
 };
-use wakegate::lifecycle::fleet::{Ask, Fleet, OrderError, Refusal};
+use wakegate::lifecycle::fleet::{Ask, Creation, Fleet, OrderError, Refusal};
 use wakegate::lifecycle::gate::Lease;
 use wakegate::names::WorkloadName;
 use wakegate::runtime::fake::{Call, Fake};
@@ -790,7 +790,7 @@ async fn what_does_not_exist_is_made_once_when_the_decision_says_how() {
         workload: &workload,
         counts: true,
         wait: 60 * SECOND,
-        create: Some(&known),
+        create: Some(Creation::from(&known)),
     };
     let (one, two) = tokio::join!(bench.fleet.acquire(ask()), bench.fleet.acquire(ask()));
     assert!(one.is_ok() && two.is_ok());
@@ -816,11 +816,48 @@ async fn what_does_not_exist_is_made_once_when_the_decision_says_how() {
             workload: &other,
             counts: true,
             wait: SECOND,
-            create: Some(&create),
+            create: Some(Creation::from(&create)),
         };
         let refusal = bench.fleet.acquire(ask).await.unwrap_err();
         assert!(refusal.to_string().contains(expected), "{refusal}");
     }
+}
+
+/// Scripts that were exchanged for others since they decided.
+struct Former;
+
+impl ContainerRules for Former {
+    fn ready(&self, _: &ContainerFacts) -> Result<Option<ReadyRule>, ScriptFailure> {
+        Ok(None)
+    }
+
+    fn idle(&self, _: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure> {
+        Ok(None)
+    }
+
+    fn template(
+        &self,
+        name: &str,
+        _: &Map<String, Value>,
+    ) -> Result<Option<WorkloadSpec>, ScriptFailure> {
+        Ok((name == "former").then(|| WorkloadSpec::new(self::name("a"), "image:former")))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_is_made_as_those_scripts_say_that_decided() {
+    let bench = Bench::over(Fake::new(), |_| {});
+    let (workload, from) = (name("a"), create("former", "a"));
+    let ask = |by| Ask {
+        workload: &workload,
+        counts: true,
+        wait: 60 * SECOND,
+        create: Some(Creation { from: &from, by }),
+    };
+    let refusal = bench.fleet.acquire(ask(None)).await.unwrap_err();
+    assert!(refusal.to_string().contains("no template"), "{refusal}");
+    assert!(bench.fleet.acquire(ask(Some(&Former))).await.is_ok());
+    assert_eq!(bench.fleet.view("a").unwrap().image, "image:former");
 }
 
 #[tokio::test(start_paused = true)]
@@ -835,7 +872,7 @@ async fn a_request_during_the_removal_makes_it_again_when_it_may() {
         workload: &workload,
         counts: true,
         wait: 60 * SECOND,
-        create: Some(&known),
+        create: Some(Creation::from(&known)),
     };
     let release = async {
         tokio::time::sleep(SECOND).await;

@@ -98,15 +98,9 @@ impl Doors {
             Ok(None) => Err(unknown_template(&from.template, &self.templates.names())),
             Err(failure) => {
                 tracing::warn!(template = from.template, "a template failed: {failure}");
-                let source = failure.source_line.map(|line| format!("\n{line}"));
                 Err(Problem::unprocessable(
                     "template_failed",
-                    format!(
-                        "template {:?} failed: {}{}",
-                        from.template,
-                        failure.message,
-                        source.unwrap_or_default()
-                    ),
+                    format!("template {:?} failed: {}", from.template, failure.in_full()),
                 ))
             }
         }

@@ -145,9 +145,8 @@ impl Core {
             Err(failure) => {
                 tracing::warn!(
                     workload = %instance.name,
-                    error = %failure,
-                    source = failure.source_line.as_deref().unwrap_or_default(),
-                    "the idle rule failed; the workload stays awake"
+                    "the idle rule failed; the workload stays awake: {}",
+                    failure.in_full()
                 );
                 IdleRule::Never
             }

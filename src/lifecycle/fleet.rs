@@ -4,7 +4,7 @@ mod answers;
 mod follow;
 mod shared;
 
-pub use self::answers::{Ask, OrderError, Refusal, View};
+pub use self::answers::{Ask, Creation, OrderError, Refusal, View};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::shared::{REMOVE_TIME, engine_unreachable, start_outcome};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::decision::{ContainerRules, CreateFrom};
+use crate::decision::ContainerRules;
 use crate::lifecycle::core::{Core, EngineState};
 use crate::lifecycle::gate::Lease;
 use crate::lifecycle::machine::{Event, Phase};
@@ -125,7 +125,7 @@ impl Fleet {
 
     /// Wakes the workload without waiting, as a request that is not held would (a waiting page).
     /// An error when it cannot be woken now, with the reason.
-    pub fn nudge(&self, name: &WorkloadName, create: Option<&CreateFrom>) -> Result<(), Refusal> {
+    pub fn nudge(&self, name: &WorkloadName, create: Option<Creation<'_>>) -> Result<(), Refusal> {
         if let EngineState::Down(reason) = &*self.shared.core.engine.borrow() {
             return Err(engine_unreachable(name, reason));
         }

@@ -22,12 +22,12 @@ use tokio_util::task::TaskTracker;
 use crate::clock::unix_seconds;
 use crate::config::Config;
 use crate::decision::{Asleep, Decision, ProxyDecision, ScriptFailure};
-use crate::lifecycle::fleet::{Ask, Refusal};
+use crate::lifecycle::fleet::{Ask, Creation, Refusal};
 use crate::lifecycle::gate::Lease;
 use crate::proxy::body::{AnswerBody, Source};
 use crate::proxy::facts::{Inbound, Malformed, Peer, head_bytes};
 use crate::proxy::meter::{Counted, Meters};
-use crate::proxy::ports::{Decide, Wake};
+use crate::proxy::ports::{Decide, OnError as _, Wake};
 use crate::proxy::record::{Line, Record};
 use crate::proxy::respond::{self, Problem};
 use crate::proxy::socket::Socket;
@@ -63,6 +63,8 @@ pub(super) struct Exchange<'a> {
     pub head: &'a Parts,
     pub inbound: &'a Inbound,
     pub decision: &'a ProxyDecision,
+    /// How to make the workload when it does not exist.
+    pub create: Option<Creation<'a>>,
     pub route: &'a Arc<str>,
     /// What the application is asked for.
     pub target: PathAndQuery,
@@ -152,6 +154,10 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                                     head,
                                     inbound,
                                     decision,
+                                    create: decision.create.as_ref().map(|from| Creation {
+                                        from,
+                                        by: version.templates(),
+                                    }),
                                     route: &decided.route,
                                     target,
                                     source: self.source(incoming),
@@ -234,10 +240,8 @@ impl<W: Wake, D: Decide> Worker<W, D> {
 
     /// Wakes the workload and shows a page meanwhile.
     fn page(&self, exchange: &mut Exchange<'_>) -> Result<Response<AnswerBody>, Problem> {
-        let ProxyDecision {
-            workload, create, ..
-        } = exchange.decision;
-        let refusal = match self.wake.nudge(workload, create.as_ref()) {
+        let workload = &exchange.decision.workload;
+        let refusal = match self.wake.nudge(workload, exchange.create) {
             Ok(()) => {
                 exchange.exists = true;
                 return Ok(respond::waiting_page(workload));
@@ -268,7 +272,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             workload: &decision.workload,
             counts: decision.counts,
             wait: exchange.deadline.saturating_duration_since(began),
-            create: decision.create.as_ref(),
+            create: exchange.create,
         }));
         // What is answered at once was not held, and a name that is unknown at once is no label.
         let first = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;

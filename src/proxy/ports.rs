@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::decision::{CreateFrom, ErrorFacts, Reply, RequestFacts, ScriptFailure};
-use crate::lifecycle::fleet::{Ask, Fleet, Refusal};
+use crate::decision::{ContainerRules, ErrorFacts, Reply, RequestFacts, ScriptFailure};
+use crate::lifecycle::fleet::{Ask, Creation, Fleet, Refusal};
 use crate::lifecycle::gate::Lease;
 use crate::names::WorkloadName;
 use crate::script::current::Question;
@@ -23,7 +23,7 @@ pub trait Wake: 'static {
     fn acquire_ready(&self, workload: &WorkloadName, counts: bool) -> Option<Lease>;
 
     /// See [`Fleet::nudge`].
-    fn nudge(&self, workload: &WorkloadName, create: Option<&CreateFrom>) -> Result<(), Refusal>;
+    fn nudge(&self, workload: &WorkloadName, create: Option<Creation<'_>>) -> Result<(), Refusal>;
 
     /// See [`Fleet::suspect`].
     fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()>;
@@ -38,7 +38,7 @@ impl Wake for Arc<Fleet> {
         Fleet::acquire_ready(self, workload, counts)
     }
 
-    fn nudge(&self, workload: &WorkloadName, create: Option<&CreateFrom>) -> Result<(), Refusal> {
+    fn nudge(&self, workload: &WorkloadName, create: Option<Creation<'_>>) -> Result<(), Refusal> {
         Fleet::nudge(self, workload, create)
     }
 
@@ -76,6 +76,11 @@ pub trait OnError {
         request: &RequestFacts<'_>,
         error: &ErrorFacts,
     ) -> Result<Option<Reply>, ScriptFailure>;
+
+    /// What fills the templates that this version's decisions name; `None`: the current scripts.
+    fn templates(&self) -> Option<&dyn ContainerRules> {
+        None
+    }
 }
 
 impl Decide for Decider {
@@ -105,5 +110,9 @@ impl OnError for Arc<Version> {
         error: &ErrorFacts,
     ) -> Result<Option<Reply>, ScriptFailure> {
         Version::on_error(self, request, error)
+    }
+
+    fn templates(&self) -> Option<&dyn ContainerRules> {
+        Some(&**self)
     }
 }

@@ -53,8 +53,11 @@ pub fn problem(
         Some(Ok(said)) => said,
         Some(Err(failure)) => {
             script_failed();
-            let source_line = failure.source_line.as_deref().unwrap_or("");
-            error!(id, source_line, cause = %failure, "on_error failed; the built-in answer goes out");
+            let failure = failure.in_full();
+            error!(
+                id,
+                "on_error failed; the built-in answer goes out: {failure}"
+            );
             None
         }
         None => None,

@@ -21,6 +21,7 @@ use crate::script::load::load;
 use crate::script::memo::Memo;
 use crate::script::meter::STACK_BYTES;
 use crate::script::request::{Field, Reading, Request};
+pub use crate::script::routes::Verdict;
 use crate::script::routes::{Captures, RouteTable};
 use crate::script::rules;
 use crate::script::selftest::{self, Outcome};
@@ -165,6 +166,11 @@ impl Version {
     /// The number of the route that a request belongs to.
     pub fn find<'a>(&'a self, request: &RequestFacts<'a>) -> Option<(usize, Captures<'a>)> {
         self.table.find(request.host, request.path)
+    }
+
+    /// Why each route matches a request or not, in the order of [`Summary::routes`].
+    pub fn verdicts(&self, request: &RequestFacts<'_>) -> Vec<Verdict> {
+        self.table.verdicts(request.host, request.path)
     }
 
     /// Asks a route's handler.

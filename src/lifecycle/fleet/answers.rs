@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::decision::CreateFrom;
+use crate::decision::{ContainerRules, CreateFrom};
 use crate::lifecycle::machine::{Failure, FailureKind};
 use crate::names::WorkloadName;
 use crate::spec::SpecRefusal;
@@ -20,7 +20,28 @@ pub struct Ask<'a> {
     /// How long to wait for the workload to wake.
     pub wait: Duration,
     /// How to make the workload when it does not exist.
-    pub create: Option<&'a CreateFrom>,
+    pub create: Option<Creation<'a>>,
+}
+
+/// How to make a workload.
+#[derive(Clone, Copy)]
+pub struct Creation<'a> {
+    pub from: &'a CreateFrom,
+    /// The scripts that said so, which may no longer be the current ones; `None` asks those.
+    pub by: Option<&'a dyn ContainerRules>,
+}
+
+impl std::fmt::Debug for Creation<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Creation").field(self.from).finish()
+    }
+}
+
+impl<'a> Creation<'a> {
+    /// As the current scripts fill the template.
+    pub fn from(from: &'a CreateFrom) -> Self {
+        Self { from, by: None }
+    }
 }
 
 /// Why there is no lease.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{OrderError, Refusal, Shared, View};
 use crate::clock::Moment;
-use crate::decision::CreateFrom;
 use crate::lifecycle::core::EngineState;
+use crate::lifecycle::fleet::Creation;
 use crate::lifecycle::machine::{Event, Failure, FailureKind, Machine, Phase, Step, Then};
 use crate::lifecycle::workload::{Retired, Workload};
 use crate::names::WorkloadName;
@@ -98,13 +98,15 @@ impl Shared {
     pub(super) fn creation(
         &self,
         name: &WorkloadName,
-        create: &CreateFrom,
+        create: Creation<'_>,
     ) -> Result<Event, Refusal> {
         let fail = |reason: String| Refusal::Template {
             workload: name.clone(),
             reason: reason.into(),
         };
-        let filled = self.core.rules.template(&create.template, &create.vars);
+        let Creation { from: create, by } = create;
+        let rules = by.unwrap_or(&*self.core.rules);
+        let filled = rules.template(&create.template, &create.vars);
         let spec = match filled {
             Ok(Some(spec)) => spec,
             Ok(None) => return Err(fail(format!("there is no template {:?}", create.template))),

@@ -166,8 +166,9 @@ impl Problem {
         let workload = self.workload();
         match self {
             Problem::Script(failure) => {
-                let source_line = failure.source_line.as_deref().unwrap_or("");
-                error!(id, kind, method, host, path, source_line, cause = %self, "a request failed");
+                // In the message, where its lines stay lines.
+                let failure = failure.in_full();
+                error!(id, kind, method, host, path, "a request failed: {failure}");
             }
             Problem::NoPort(_) | Problem::Refused(Refusal::Template { .. }) => {
                 error!(id, kind, method, host, path, workload, cause = %self, "a request failed");

@@ -15,10 +15,8 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
-use crate::decision::{
-    CreateFrom, Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure,
-};
-use crate::lifecycle::fleet::{Ask, Refusal};
+use crate::decision::{Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure};
+use crate::lifecycle::fleet::{Ask, Creation, Refusal};
 use crate::lifecycle::gate::{Endpoint, Gate, Lease};
 use crate::names::WorkloadName;
 use crate::proxy::{Bound, Decide, Metrics, OnError, Proxy, Running, Wake};
@@ -158,7 +156,7 @@ impl Wake for World {
         self.0.gates.lock().get(workload)?.lease(counts)
     }
 
-    fn nudge(&self, workload: &WorkloadName, _: Option<&CreateFrom>) -> Result<(), Refusal> {
+    fn nudge(&self, workload: &WorkloadName, _: Option<Creation<'_>>) -> Result<(), Refusal> {
         self.0.nudges.fetch_add(1, Ordering::Relaxed);
         self.refusal(workload).map_or(Ok(()), Err)
     }
