@@ -10,6 +10,7 @@ use wakegate::config::Given;
 use wakegate::decision::RequestFacts;
 use wakegate::script::current::Scripts;
 use wakegate::script::decider::Decider;
+use wakegate::script::trial;
 use wakegate::script::version::Version;
 
 fn main() {
@@ -131,6 +132,47 @@ fn made_and_remembered(bencher: Bencher) {
         let path = next.next().unwrap();
         decider.decide(black_box(&facts(path, &headers)))
     });
+}
+
+/// What a request costs that is kept for trying changes on it: the busiest worker keeps so many a
+/// second as there is room for, and the requests that are new.
+#[divan::bench(sample_size = 1_000)]
+fn remembered_and_kept(bencher: Bencher) {
+    let scripts = Scripts::new(load("default", &Given::default()));
+    let mut decider = Decider::new(scripts);
+    let headers = headers();
+    let mut second = 0;
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        // Each in a second of its own, so that each is kept.
+        second += 1;
+        let facts = RequestFacts {
+            at: second,
+            ..facts("/session/minion-1/some/page", &headers)
+        };
+        decider.decide(black_box(&facts))
+    });
+}
+
+/// Everything that a change of the default script has to pass, with ten tests of its own.
+#[divan::bench]
+fn load_and_check_with_ten_tests(bencher: Bencher) {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/session.rhai");
+    let mut text = fs::read_to_string(own).unwrap();
+    let tests = text.matches("\nfn test_").count();
+    for n in tests..10 {
+        text += &format!(
+            "\nfn test_more_{n}() {{ assert_eq(simulate(\"GET\", \"/session/a{n}/x\"), \"proxy a{n}\"); }}"
+        );
+    }
+    let dir = std::env::temp_dir().join(format!("wakegate-bench-{}-tested", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("a.rhai"), text).unwrap();
+    let given = Given::default();
+    bencher.bench_local(|| match trial::load(&dir, &given, 1) {
+        Ok(version) => assert_eq!(version.test_names().len(), tests.max(10)),
+        Err(errors) => panic!("{}", errors[0]),
+    });
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 #[divan::bench]

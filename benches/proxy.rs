@@ -11,13 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use wakegate::clock::Clock;
-use wakegate::config::{Config, Listen};
+use wakegate::config::{Config, Given, Listen};
 use wakegate::decision::{Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure};
 use wakegate::lifecycle::fleet::{Ask, Creation, Refusal};
 use wakegate::lifecycle::gate::{Endpoint, Gate, Lease};
 use wakegate::names::WorkloadName;
 use wakegate::proxy::{Bound, Decide, Metrics, OnError, Proxy, Wake};
-use wakegate::script::version::Decided;
+use wakegate::script::current::Scripts;
+use wakegate::script::decider::Decider;
+use wakegate::script::version::{Decided, Version};
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
@@ -91,7 +93,13 @@ fn main() {
         1
     };
     let application = start_application();
-    let (_running, proxy) = start_proxy(application);
+    let fixed = Always(Decided {
+        decision: Arc::new(Decision::Proxy(ProxyDecision::to(workload()))),
+        route: "/{*rest}".into(),
+    });
+    let scripts = scripts();
+    let (_running, proxy) = start_proxy(application, move || fixed.clone());
+    let (_running_too, scripted) = start_proxy(application, move || Decider::new(scripts.clone()));
     println!("keep-alive GET, {BODY_BYTES}-byte answers, one worker; medians of {rounds} rounds");
     println!(
         "{:>11}  {:>8}  {:>10}  {:>10}  {:>10}  {:>12}",
@@ -100,15 +108,18 @@ fn main() {
     for connections in [1, 32] {
         let mut direct = Vec::new();
         let mut proxied = Vec::new();
+        let mut by_script = Vec::new();
         // The first pair warms up.
         for round in 0..=rounds {
-            let pair = (
+            let measured = (
                 measure(application, connections),
                 measure(proxy, connections),
+                measure(scripted, connections),
             );
             if round > 0 {
-                direct.push(pair.0);
-                proxied.push(pair.1);
+                direct.push(measured.0);
+                proxied.push(measured.1);
+                by_script.push(measured.2);
             }
         }
         // What is counted there is not the proxy's, and the proxied rounds would have it too.
@@ -119,18 +130,41 @@ fn main() {
         );
         show(connections, "direct", &direct);
         show(connections, "proxied", &proxied);
-        let ratio = |of: fn(&Round) -> f64| {
-            let pairs = direct.iter().zip(&proxied);
-            median(pairs.map(|(direct, proxied)| of(proxied) / of(direct)))
-        };
-        println!(
-            "{connections:>11}  {:>8}  {:>10.2}  {:>10.2}  {:>10.2}",
-            "ratio",
-            ratio(|round| round.requests_a_second),
-            ratio(|round| round.median_us),
-            ratio(|round| round.p99_us),
-        );
+        show(connections, "scripted", &by_script);
+        compare(connections, "proxied / direct", &proxied, &direct);
+        compare(connections, "scripted / proxied", &by_script, &proxied);
     }
+}
+
+/// The median of the ratios of the pairs.
+fn compare(connections: usize, name: &str, these: &[Round], those: &[Round]) {
+    let ratio = |of: fn(&Round) -> f64| {
+        let pairs = these.iter().zip(those);
+        median(pairs.map(|(one, other)| of(one) / of(other)))
+    };
+    println!(
+        "{connections:>11}  {name}: requests/s {:.3}, p50 {:.3}, p99 {:.3}, worker CPU {:.3}",
+        ratio(|round| round.requests_a_second),
+        ratio(|round| round.median_us),
+        ratio(|round| round.p99_us),
+        ratio(|round| round.cpu_us),
+    );
+}
+
+fn workload() -> WorkloadName {
+    WorkloadName::new("app").expect("a name")
+}
+
+/// Scripts that decide the same as the fixed decision, by the request's path.
+fn scripts() -> Arc<Scripts> {
+    let dir = std::env::temp_dir().join(format!("wakegate-bench-{}-proxy", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let text =
+        "route(\"/{name}/{*rest}\", |req| if req.param(\"name\") == \"some\" { proxy(\"app\") });";
+    std::fs::write(dir.join("a.rhai"), text).expect("a script");
+    let version = Version::load(&dir, &Given::default(), 1);
+    std::fs::remove_dir_all(&dir).expect("its removal");
+    Scripts::new(version.unwrap_or_else(|errors| panic!("{}", errors[0])))
 }
 
 fn show(connections: usize, name: &str, rounds: &[Round]) {
@@ -192,30 +226,23 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn start_proxy(application: SocketAddr) -> (wakegate::proxy::Running, SocketAddr) {
+fn start_proxy<D: Decide>(
+    application: SocketAddr,
+    decider: impl Fn() -> D + Clone + Send + 'static,
+) -> (wakegate::proxy::Running, SocketAddr) {
     let mut config = Config::default();
     config.public.listen = Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into());
     config.public.workers = 1;
-    let workload = WorkloadName::new("app").expect("a name");
     let endpoint = Endpoint {
-        workload: workload.clone(),
+        workload: workload(),
         address: application.ip(),
         port: Some(application.port()),
         serial: 1,
     };
     let gate = Gate::open(endpoint, Clock::new(), Arc::new(Notify::new()));
-    let always = Always(Decided {
-        decision: Arc::new(Decision::Proxy(ProxyDecision::to(workload))),
-        route: "/{*rest}".into(),
-    });
     let metrics = Metrics::new(&mut wakegate::metrics::registry());
-    let running = Proxy::start_with(
-        Arc::new(config),
-        Awake(gate),
-        move || always.clone(),
-        &metrics,
-    )
-    .expect("the proxy starts");
+    let running = Proxy::start_with(Arc::new(config), Awake(gate), decider, &metrics)
+        .expect("the proxy starts");
     let Bound::Tcp(address) = *running.address() else {
         unreachable!("it listens on TCP");
     };

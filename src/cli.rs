@@ -1,5 +1,6 @@
 //! The command line.
 
+mod explain;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ enum Command {
     Check(ConfigFile),
     /// Run the scripts' own tests, fn test_…(), without any engine; exit code 101 when one fails
     Test(TestScripts),
+    /// Tell why a request is decided as it is; exit code 1 when the scripts fail on it
+    Explain(explain::Explain),
     #[command(flatten)]
     Sample(demo::Command),
 }
@@ -95,6 +98,10 @@ pub fn run() -> ExitCode {
             Ok(config) => {
                 return test::run(&config.scripts, what.filter.as_deref().unwrap_or_default());
             }
+            Err(error) => Err(error),
+        },
+        Command::Explain(what) => match explain::run(what) {
+            Ok(code) => return code,
             Err(error) => Err(error),
         },
         Command::Sample(command) => return demo::run(command),
@@ -161,6 +168,11 @@ fn check(file: &ConfigFile) -> anyhow::Result<()> {
     );
     println!("The scripts in {} are good:", dir.display());
     show(&version.summary());
+    match version.test_names().len() {
+        0 => {}
+        1 => println!("Their one test passes."),
+        tests => println!("Their {tests} tests pass."),
+    }
     Ok(())
 }
 

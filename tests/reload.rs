@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// For anything that is waited for: far more than it takes, so that a test fails and does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +23,8 @@ const CLIENTS: usize = 2;
 /// A running gateway. Killed when it is dropped.
 struct Gateway {
     _child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
+    /// Read as they come, or a gateway with much to say would wait for its reader.
+    lines: UnboundedReceiver<String>,
     folder: TempDir,
     public: SocketAddr,
     admin: SocketAddr,
@@ -31,6 +33,11 @@ struct Gateway {
 
 impl Gateway {
     async fn start(script: &str) -> Self {
+        Self::start_with(script, "").await
+    }
+
+    /// `keys` go into `[scripts]` of gateway.toml.
+    async fn start_with(script: &str, keys: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [a, b, c] = std::array::from_fn(|_| fastrand::u8(1..255));
         let public = SocketAddr::from(([127, a, b, c], 8000));
@@ -38,7 +45,7 @@ impl Gateway {
         let config = format!(
             "[public]\nlisten = \"{public}\"\n[admin]\nlisten = \"{admin}\"\n\
              [runtime]\nengine = \"process\"\n\
-             [scripts]\ncpu_time_max = \"20s\"\nload_cpu_time_max = \"20s\"\n"
+             [scripts]\ncpu_time_max = \"20s\"\nload_cpu_time_max = \"20s\"\n{keys}\n"
         );
         std::fs::write(folder.path().join("gateway.toml"), config).unwrap();
         std::fs::create_dir(folder.path().join("scripts")).unwrap();
@@ -53,7 +60,13 @@ impl Gateway {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut read = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (told, lines) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = read.next_line().await {
+                drop(told.send(line));
+            }
+        });
         let mut gateway = Self {
             _child: child,
             lines,
@@ -74,7 +87,7 @@ impl Gateway {
     /// Waits for a line of its log.
     async fn line_with(&mut self, text: &str) -> String {
         let found = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
+            while let Some(line) = self.lines.recv().await {
                 if line.contains(text) {
                     return line;
                 }
@@ -102,6 +115,25 @@ impl Gateway {
         let url = format!("http://{}{path}", self.admin);
         let sent = self.client.post(url).json(body).send();
         in_time(sent).await.unwrap().json().await.unwrap()
+    }
+}
+
+impl Gateway {
+    /// Runs a command of the same binary beside it: its exit code and what it printed.
+    async fn command(&self, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_wakegate"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = in_time(output).await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
     }
 }
 
@@ -209,4 +241,130 @@ async fn what_is_refused_is_shown_and_what_was_good_can_be_gone_back_to() {
     save(&gateway.script(), &saying("two"));
     gateway.line_with("the scripts are good again").await;
     assert_eq!(gateway.scripts().await["refused"], json!(null));
+}
+
+#[tokio::test]
+async fn a_change_tells_what_it_decides_otherwise_of_the_requests_seen_last() {
+    let mut gateway = Gateway::start(&saying("one")).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.ask().await, (200, "one".to_owned()));
+    }
+    save(&gateway.script(), &saying("two"));
+    gateway.line_with("version 2 of the scripts serves").await;
+    let line = gateway.line_with("respond 200 \"one\"").await;
+    assert_eq!(
+        line.trim(),
+        "/: respond 200 \"one\" → respond 200 \"two\" (5 requests)"
+    );
+    let shadow = &gateway.scripts().await["shadow"];
+    assert_eq!(
+        (&shadow["compared"], &shadow["changed"]),
+        (&json!(5), &json!(5))
+    );
+    assert_eq!(shadow["differences"][0]["after"], "respond 200 \"two\"");
+
+    // What would fail on them is not let in.
+    save(
+        &gateway.script(),
+        "route(\"/\", |req| {\n    respond(200, 7.pad())\n});\nroute(\"/x\", |req| ());\n",
+    );
+    gateway.line_with("are refused; version 2 serves on").await;
+    assert_eq!(gateway.ask().await, (200, "two".to_owned()));
+}
+
+#[tokio::test]
+async fn a_held_change_waits_for_a_word() {
+    let mut gateway = Gateway::start_with(&saying("one"), "shadow = \"hold\"").await;
+    assert_eq!(gateway.ask().await, (200, "one".to_owned()));
+    save(&gateway.script(), &saying("two"));
+    gateway
+        .line_with("held back until POST /scripts/activate")
+        .await;
+    assert_eq!(gateway.ask().await, (200, "one".to_owned()));
+    let shown = gateway.scripts().await;
+    assert_eq!(
+        (&shown["version"], &shown["held"]["version"]),
+        (&json!(1), &json!(2))
+    );
+    gateway.post("/scripts/activate", &json!({})).await;
+    assert_eq!(gateway.ask().await, (200, "two".to_owned()));
+}
+
+#[tokio::test]
+async fn a_change_that_fails_under_real_requests_goes_by_itself() {
+    let keys = "rollback_failures_max = 0.2";
+    let mut gateway = Gateway::start_with(&saying("one"), keys).await;
+    // Nothing has been asked yet that this would fail on.
+    save(&gateway.script(), "route(\"/\", |req| proxy(req.query));");
+    gateway.line_with("version 2 of the scripts serves").await;
+    let mut failed = 0;
+    let began = Instant::now();
+    while gateway.ask().await != (200, "one".to_owned()) {
+        failed += 1;
+        assert!(began.elapsed() < PATIENCE, "it did not go back");
+    }
+    assert!(failed >= 10, "{failed} say little");
+    let line = gateway.line_with("rolled back to version 1").await;
+    assert!(
+        line.contains("version 2 of the scripts failed on"),
+        "{line}"
+    );
+    let shown = gateway.scripts().await;
+    assert_eq!(
+        (&shown["version"], &shown["rolled_back"]),
+        (&json!(1), &json!(true))
+    );
+    let reason = shown["rolled_back_because"].as_str().unwrap();
+    assert!(reason.contains("rollback_failures_max"), "{reason}");
+}
+
+#[tokio::test]
+async fn tests_and_explanations_are_had_from_the_command_line() {
+    let script = "route(\"/{name}\", |req| proxy(req.param(\"name\")));\n\
+                  fn test_name() { assert_eq(simulate(\"GET\", \"/a\"), \"proxy a\"); }\n";
+    let gateway = Gateway::start(script).await;
+    let (code, text) = gateway.command(&["test"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("test a.rhai::test_name ... ok\n"), "{text}");
+    assert!(
+        text.contains("test result: ok. 1 passed; 0 failed;"),
+        "{text}"
+    );
+
+    for live in [&[][..], &["--live"]] {
+        let arguments = [&["explain", "GET", "/a?x=1"], live].concat();
+        let (code, text) = gateway.command(&arguments).await;
+        assert_eq!(code, 0, "{text}");
+        for part in ["→ /{name}", "param name = \"a\"", "proxy a\n", "workload a"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    let (code, text) = gateway
+        .command(&["explain", "--live", "--json", "GET", "/-"])
+        .await;
+    assert_eq!(code, 1, "{text}");
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["decision"], "error");
+    assert!(
+        told["error"].as_str().unwrap().contains("a.rhai:1:24: "),
+        "{text}"
+    );
+
+    save(
+        &gateway.script(),
+        &script.replace("\"proxy a\"", "\"proxy b\""),
+    );
+    let (code, text) = gateway.command(&["test", "scripts"]).await;
+    assert_eq!(code, 101, "{text}");
+    for part in [
+        "test a.rhai::test_name ... FAILED\n",
+        "---- a.rhai::test_name ----\nscripts/a.rhai:2:18: assert_eq: the left is \"proxy a\", the right is \"proxy b\"\n2 | fn test_name()",
+        "failures:\n    a.rhai::test_name\n",
+        "test result: FAILED. 0 passed; 1 failed;",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (code, text) = gateway.command(&["check"]).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("test a.rhai::test_name failed: "), "{text}");
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::scripts::Rollback;
 use crate::decision::CreateFrom;
+use crate::script::explain::Wish;
 use crate::spec::WorkloadSpec;
 
 /// The largest body, in bytes.
@@ -43,6 +44,12 @@ pub async fn read_deploy(request: Request) -> Result<Deploy, Problem> {
 /// Reads what `POST /scripts/rollback` asks for; it may have no body.
 pub async fn read_rollback(request: Request) -> Result<Rollback, Problem> {
     Ok(read_optional(request).await?.unwrap_or_default())
+}
+
+/// Reads what `POST /scripts/explain` asks about.
+pub async fn read_wish(request: Request) -> Result<Wish, Problem> {
+    need_json(request.headers())?;
+    parse_object(&read(request).await?)
 }
 
 /// Reads the body of a request that takes none: it has to be empty, or `{}`.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{self, Listen, Secret};
+use crate::script::explain::{Explanation, Wish};
 use crate::spec::WorkloadSpec;
 
 /// Where the token is taken from when the configuration has none.
@@ -173,6 +174,13 @@ impl Client {
     /// Drains, stops and removes a workload.
     pub async fn delete(&self, name_or_id: &str) -> Result<Done, ClientError> {
         self.call(Method::DELETE, &path_of(name_or_id), None, CALL_TIMEOUT)
+            .await
+    }
+
+    /// Why the gateway decides a request as it does.
+    pub async fn explain(&self, wish: &Wish) -> Result<Explanation, ClientError> {
+        let body = serde_json::to_value(wish).map_err(|error| self.garbled(error))?;
+        self.call(Method::POST, "/scripts/explain", Some(&body), CALL_TIMEOUT)
             .await
     }
 

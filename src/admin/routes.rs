@@ -22,9 +22,11 @@ use crate::admin::body::{self, Deploy};
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::scripts::{ScriptsView, Templates};
 use crate::admin::workloads::Workloads;
+use crate::clock::unix_seconds;
 use crate::decision::CreateFrom;
 use crate::lifecycle::fleet::{OrderError, View};
 use crate::names::WorkloadName;
+use crate::script::explain::Explanation;
 use crate::spec::{SpecPolicy, WorkloadSpec};
 
 /// What `?wait=ready` waits without a `timeout`.
@@ -116,6 +118,7 @@ pub fn router(doors: Arc<Doors>, guard: Arc<Guard>) -> Router {
         ("/readyz", get(readyz)),
         ("/metrics", get(metrics)),
         ("/scripts", get(scripts)),
+        ("/scripts/explain", post(explain)),
         ("/scripts/rollback", post(roll_back)),
         ("/scripts/activate", post(activate)),
     ];
@@ -344,6 +347,29 @@ async fn scripts(State(doors): State<Arc<Doors>>) -> Result<Response, Problem> {
     }
 }
 
+async fn explain(
+    State(doors): State<Arc<Doors>>,
+    request: Request,
+) -> Result<Json<Explanation>, Problem> {
+    let wish = body::read_wish(request).await?;
+    let head = wish.head(unix_seconds());
+    let head = head.map_err(|wrong| Problem::unprocessable("invalid_request", wrong))?;
+    let Some(version) = doors.templates.serving() else {
+        return Err(Problem::unavailable("not_ready", "no scripts are loaded"));
+    };
+    let mut explanation = version.explain(&head);
+    if let Some(workload) = &mut explanation.workload {
+        if let Some(view) = doors.workloads.view(&workload.name) {
+            workload.state = serde_json::to_value(view).ok();
+        }
+        if let Some(facts) = doors.workloads.container(&workload.name).await {
+            (workload.ready, workload.idle) = version.rules_of(facts);
+            workload.rules_for = "the container as the engine has it".to_owned();
+        }
+    }
+    Ok(Json(explanation))
+}
+
 async fn roll_back(
     State(doors): State<Arc<Doors>>,
     request: Request,
@@ -365,7 +391,7 @@ async fn unknown_path(uri: Uri) -> Problem {
         StatusCode::NOT_FOUND,
         "unknown_path",
         format!(
-            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /scripts, /scripts/rollback and /scripts/activate",
+            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
             uri.path()
         ),
     )

@@ -1,5 +1,6 @@
 //! What the admin API needs of the scripts, and how it shows them.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
@@ -11,6 +12,7 @@ use crate::decision::{ContainerRules, ScriptFailure};
 use crate::script::error::{Place, ScriptError};
 use crate::script::history::{Good, History, Refused, RollbackError, Told};
 use crate::script::shadow::Report;
+use crate::script::version::Version;
 use crate::spec::WorkloadSpec;
 
 /// The scripts that are asked now.
@@ -27,6 +29,9 @@ pub trait Templates: Send + Sync + 'static {
 
     /// `None` until scripts are loaded.
     fn loaded(&self) -> Option<ScriptsView>;
+
+    /// The version that decides; `None` until scripts are loaded.
+    fn serving(&self) -> Option<Arc<Version>>;
 
     /// See [`History::roll_back`].
     fn roll_back(&self, to: Option<u64>) -> Result<ScriptsView, RollbackError>;
@@ -223,6 +228,10 @@ impl Templates for History {
 
     fn loaded(&self) -> Option<ScriptsView> {
         Some(self.tell().into())
+    }
+
+    fn serving(&self) -> Option<Arc<Version>> {
+        Some(self.scripts().current.load_full())
     }
 
     fn roll_back(&self, to: Option<u64>) -> Result<ScriptsView, RollbackError> {

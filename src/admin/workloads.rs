@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::decision::ContainerFacts;
 use crate::lifecycle::fleet::{Fleet, OrderError, View};
 use crate::spec::WorkloadSpec;
 
@@ -13,6 +14,9 @@ pub trait Workloads: Send + Sync + 'static {
     fn views(&self) -> Vec<View>;
 
     fn view(&self, name_or_id: &str) -> Option<View>;
+
+    /// What the engine has of a workload's container; `None` where there is none, or no answer.
+    async fn container(&self, name: &str) -> Option<ContainerFacts>;
 
     async fn deploy(&self, spec: WorkloadSpec, start: bool) -> Result<View, OrderError>;
 
@@ -36,6 +40,10 @@ impl Workloads for Fleet {
 
     fn view(&self, name_or_id: &str) -> Option<View> {
         Fleet::view(self, name_or_id)
+    }
+
+    async fn container(&self, name: &str) -> Option<ContainerFacts> {
+        Fleet::container(self, name).await
     }
 
     async fn deploy(&self, spec: WorkloadSpec, start: bool) -> Result<View, OrderError> {

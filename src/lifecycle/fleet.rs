@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::shared::{REMOVE_TIME, engine_unreachable, start_outcome};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::decision::ContainerRules;
+use crate::decision::{ContainerFacts, ContainerRules};
 use crate::lifecycle::core::{Core, EngineState};
 use crate::lifecycle::gate::Lease;
 use crate::lifecycle::machine::{Event, Phase};
@@ -202,6 +202,13 @@ impl Fleet {
     pub fn view(&self, name_or_id: &str) -> Option<View> {
         let view = self.shared.find(name_or_id)?.view();
         (view.phase != "absent").then_some(view)
+    }
+
+    /// What the engine has of a workload's container now; `None` where there is none, or no answer.
+    pub async fn container(&self, name_or_id: &str) -> Option<ContainerFacts> {
+        let id = self.shared.find(name_or_id)?.container()?;
+        let instance = self.shared.core.runtime.inspect(&id).await.ok()?;
+        Some(instance.facts())
     }
 
     /// Makes a workload and, with `start`, starts it; returns when it is made and its start has

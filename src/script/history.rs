@@ -79,104 +79,114 @@ impl History {
             .shadow
             .as_ref()
             .and_then(|report| report.in_words());
-        self.change(|ledger| {
+        let (taken, was_refused, serving) = self.change(|ledger| {
             let was_refused = ledger.refused.is_some();
-            let taken = ledger.take(good, hold);
-            let serving = ledger.serving.number;
-            match taken {
-                Taken::Serves => {
-                    self.metrics.count("loaded");
-                    let changes = changes.map_or_else(String::new, |words| format!("; {words}"));
-                    tracing::info!(
-                        version = number,
-                        hash,
-                        "version {number} of the scripts serves{changes}"
-                    );
-                }
-                Taken::Held => {
-                    self.metrics.count("held");
-                    tracing::warn!(
-                        version = number,
-                        hash,
-                        "version {number} of the scripts is good and held back until POST /scripts/activate; \
-                         version {serving} serves on; {}",
-                        changes.unwrap_or_default()
-                    );
-                }
-                Taken::Known if was_refused => {
-                    tracing::info!("the scripts are good again; version {serving} serves");
-                }
-                Taken::Known => {}
+            (ledger.take(good, hold), was_refused, ledger.serving.number)
+        });
+        match taken {
+            Taken::Serves => {
+                self.metrics.count("loaded");
+                tracing::info!(
+                    version = number,
+                    hash,
+                    "version {number} of the scripts serves"
+                );
             }
-            taken
-        })
+            Taken::Held => {
+                self.metrics.count("held");
+                tracing::warn!(
+                    version = number,
+                    hash,
+                    "version {number} of the scripts is good and held back until POST /scripts/activate; \
+                     version {serving} serves on"
+                );
+            }
+            Taken::Known if was_refused => {
+                tracing::info!("the scripts are good again; version {serving} serves");
+            }
+            Taken::Known => {}
+        }
+        // In lines of its own, which are lines in a text log.
+        if let Some(words) = changes.filter(|_| taken != Taken::Known) {
+            tracing::info!("{words}");
+        }
+        taken
     }
 
     /// Keeps the version that serves, and says why.
     pub fn refuse(&self, errors: Vec<ScriptError>) {
-        self.change(|ledger| {
-            self.metrics.count("refused");
-            let listed: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            tracing::error!(
-                "the changed scripts are refused; version {} serves on:\n{}",
-                ledger.serving.number,
-                listed.join("\n")
-            );
+        let listed: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let serving = self.change(|ledger| {
             ledger.refuse(Refused {
                 at: SystemTime::now(),
                 errors,
             });
+            ledger.serving.number
         });
+        self.metrics.count("refused");
+        tracing::error!(
+            "the changed scripts are refused; version {serving} serves on:\n{}",
+            listed.join("\n")
+        );
     }
 
     /// Goes back to a kept version, or to the one before the one that serves. It serves until the
     /// directory has other good content, or until [`History::activate`].
     pub fn roll_back(&self, to: Option<u64>) -> Result<Told, RollbackError> {
-        self.change(|ledger| {
+        let told = self.change(|ledger| {
             ledger.roll_back(to, SystemTime::now())?;
-            self.metrics.count("rolled_back");
-            let (number, newest) = (ledger.serving.number, ledger.newest);
-            tracing::warn!(
-                version = number,
-                newest,
-                "rolled back to version {number} of the scripts"
-            );
             Ok(told(ledger))
-        })
+        })?;
+        self.metrics.count("rolled_back");
+        let number = told.serving.number;
+        tracing::warn!(
+            version = number,
+            newest = told.newest,
+            "rolled back to version {number} of the scripts"
+        );
+        Ok(told)
     }
 
     /// The same on the gateway's own account, if `from` still serves.
     pub fn roll_back_from(&self, from: u64, reason: &str) {
-        self.change(|ledger| {
+        let back = self.change(|ledger| {
             if ledger.serving.number != from {
-                return;
+                return None;
             }
-            if let Err(error) = ledger.roll_back(None, SystemTime::now()) {
-                tracing::error!("{reason}; it serves on all the same: {error}");
-                return;
-            }
-            self.metrics.count("rolled_back_by_itself");
-            ledger.rolled_back_because = Some(reason.into());
-            let number = ledger.serving.number;
-            tracing::error!(
-                version = number,
-                "{reason}; rolled back to version {number} of the scripts"
-            );
+            let back = ledger.roll_back(None, SystemTime::now());
+            Some(back.map(|()| {
+                ledger.rolled_back_because = Some(reason.into());
+                ledger.serving.number
+            }))
         });
+        match back {
+            Some(Ok(number)) => {
+                self.metrics.count("rolled_back_by_itself");
+                tracing::error!(
+                    version = number,
+                    "{reason}; rolled back to version {number} of the scripts"
+                );
+            }
+            Some(Err(error)) => {
+                tracing::error!("{reason}; it serves on all the same: {error}");
+            }
+            None => {}
+        }
     }
 
     /// Lets the version serve that is held, or takes the newest good one again after a rollback.
     pub fn activate(&self) -> Told {
-        self.change(|ledger| {
+        let told = self.change(|ledger| {
             ledger.activate(SystemTime::now());
-            self.metrics.count("activated");
-            let number = ledger.serving.number;
-            tracing::info!(
-                version = number,
-                "version {number} of the scripts serves, as it was told to"
-            );
             told(ledger)
-        })
+        });
+        self.metrics.count("activated");
+        let number = told.serving.number;
+        tracing::info!(
+            version = number,
+            "version {number} of the scripts serves, as it was told to"
+        );
+        told
     }
 
     pub fn tell(&self) -> Told {

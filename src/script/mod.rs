@@ -9,6 +9,7 @@ mod documented;
 mod duration;
 mod engine;
 pub mod error;
+pub mod explain;
 mod facts;
 pub mod guard;
 pub mod head;

@@ -94,7 +94,7 @@ impl Field {
     }
 
     /// What a script reads: decoded text. `None` when the request does not have it.
-    fn text(&self, raw: &RawValue<'_>) -> Option<String> {
+    pub fn text(&self, raw: &RawValue<'_>) -> Option<String> {
         let bytes = raw.bytes()?;
         Some(match self {
             Field::Segment(_) | Field::Param(_) => decoded(bytes),

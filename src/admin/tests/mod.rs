@@ -24,11 +24,12 @@ use tokio::sync::watch;
 
 use super::{Parts, Running, ScriptsView, Templates, Workloads};
 use crate::config::{self, Config, Listen, Secret};
-use crate::decision::ScriptFailure;
+use crate::decision::{ContainerFacts, ScriptFailure};
 use crate::lifecycle::fleet::{OrderError, View};
 use crate::metrics;
 use crate::names::WorkloadName;
 use crate::script::history::RollbackError;
+use crate::script::version::Version;
 use crate::spec::{SpecPolicy, WorkloadSpec};
 
 /// So that a test cannot hang; nothing is expected to take so long.
@@ -102,6 +103,15 @@ impl Workloads for Stage {
             .iter()
             .find(|view| view.name.as_str() == name_or_id || view.id == name_or_id);
         found.cloned()
+    }
+
+    async fn container(&self, name: &str) -> Option<ContainerFacts> {
+        let view = self.view(name)?;
+        Some(ContainerFacts {
+            name: name.to_owned(),
+            labels: view.labels,
+            ..ContainerFacts::default()
+        })
     }
 
     async fn deploy(&self, spec: WorkloadSpec, start: bool) -> Result<View, OrderError> {
@@ -214,6 +224,10 @@ impl Templates for Book {
 
     fn loaded(&self) -> Option<ScriptsView> {
         self.loaded.then(|| self.view(3))
+    }
+
+    fn serving(&self) -> Option<Arc<Version>> {
+        None
     }
 
     fn roll_back(&self, to: Option<u64>) -> Result<ScriptsView, RollbackError> {

@@ -179,3 +179,50 @@ async fn decisions_are_counted_by_what_the_memo_did_for_them() {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
 }
+
+#[tokio::test]
+async fn a_decision_is_explained_with_the_workload_as_it_is() {
+    let mut registry = Registry::with_prefix("wakegate");
+    let text = "route(\"/w/{name}\", |req| proxy(req.param(\"name\")));\n\
+                ready(|c| if c.label(\"health\") != \"\" { probe(c.label(\"health\")) });";
+    let history = History::new(Scripts::new(good(text, 1)), &mut registry);
+    let stage = Stage::new();
+    let mut known = view("a", "ready");
+    known.labels = [("health".to_owned(), "/ok".to_owned())].into();
+    stage.views.lock().push(known);
+    let parts = Parts {
+        templates: history,
+        registry: Arc::new(registry),
+        ..parts(&stage)
+    };
+    let running = crate::admin::start(&configured(), parts).await.unwrap();
+    let house = House { stage, running };
+    let json_type = ["Content-Type: application/json"];
+    let explain = async |body: &str| {
+        house
+            .ask("POST", "/scripts/explain", &json_type, body)
+            .await
+    };
+    let told = explain("{\"method\": \"GET\", \"url\": \"/w/a\", \"headers\": [[\"x-a\", \"1\"]]}")
+        .await
+        .json();
+    assert_eq!(told["decision"], "proxy a");
+    assert_eq!(
+        told["reads"][0],
+        json!({ "field": "param name", "value": "a" })
+    );
+    assert_eq!(told["workload"]["state"]["phase"], "ready");
+    assert_eq!(told["workload"]["ready"]["target"], "/ok");
+    let told = explain("{\"method\": \"GET\", \"url\": \"/w/b\"}")
+        .await
+        .json();
+    assert_eq!(told["workload"]["state"], json!(null));
+    assert_eq!(told["workload"]["ready"]["kind"], "none");
+    let refused = explain("{\"method\": \"GET\", \"url\": \"nowhere\"}").await;
+    assert_eq!(
+        (refused.status, &refused.json()["kind"]),
+        (422, &json!("invalid_request"))
+    );
+    let refused = explain("{\"method\": \"GET\"}").await;
+    assert_eq!(refused.status, 422);
+}

@@ -122,6 +122,11 @@ impl Workload {
         }
     }
 
+    /// The container that it is, where there is one.
+    pub fn container(&self) -> Option<InstanceId> {
+        self.inner.lock().machine.id().cloned()
+    }
+
     /// What was started, and what the scripts say of it.
     async fn examine(&self, id: &InstanceId) -> Result<Launch, Failure> {
         let instance = self.core.runtime.inspect(id).await.map_err(Failure::from)?;

@@ -1,6 +1,7 @@
 //! Tests of scripts as their authors meet them: a directory of files, requests, answers.
 
 mod decisions;
+mod explaining;
 mod files;
 mod hooks;
 mod memo;
