@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! proxy::handler      reads the facts of the request
-//! script::version       asks the scripts: facts in, a decision out, remembered per worker
+//! script::decider       asks the scripts: facts in, a decision out, remembered per worker
 //! lifecycle::fleet        gives a lease on the workload: at once when it is ready (an atomic),
 //!   workload                else as soon as it has been woken
 //!     machine                 decides every start and stop, without waiting for anything

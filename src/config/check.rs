@@ -5,8 +5,9 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use super::keys::VARS;
 use super::meant::{KeyName, Reading};
-use super::{Listen, Secret, words};
+use super::{Listen, Secret, vars, words};
 
 /// The largest token file, in bytes.
 const TOKEN_FILE_BYTES_MAX: u64 = 4 << 10;
@@ -16,6 +17,7 @@ pub fn parts_against_each_other(reading: &mut Reading<'_>) {
     token_file(reading);
     exposed_admin(reading);
     one_address(reading);
+    large_vars(reading);
     let lifecycle = &reading.draft.config.lifecycle;
     let (min, max) = (lifecycle.backoff_min, lifecycle.backoff_max);
     if min > max {
@@ -37,6 +39,25 @@ pub fn parts_against_each_other(reading: &mut Reading<'_>) {
             &[("hold", "queue_max"), ("hold", "total_max")],
             format!("queue_max ({queue_max}) is above total_max ({total_max})"),
         );
+    }
+}
+
+/// A constant that no script could hold would fail each time that one reads it.
+fn large_vars(reading: &mut Reading<'_>) {
+    let given = &reading.draft.config.scripts.given;
+    let told: Vec<(String, String)> = given
+        .vars
+        .iter()
+        .filter_map(|(name, constant)| {
+            let message = vars::too_large(constant, &given.limits)?;
+            Some((name.clone(), message))
+        })
+        .collect();
+    for (name, message) in told {
+        if let Some(place) = reading.var_places.get(&name).cloned() {
+            let header = format!("[{VARS}] {name}");
+            reading.complain(&header, &place, vec![message.into()]);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The environment: which variables are keys, and which are nobody's.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -34,6 +35,10 @@ pub fn unknown_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Co
         .map(|name| {
             let message = if name.starts_with("WAKEGATE_PROCESS_IMAGES") {
                 "images of the process runtime are only set in gateway.toml".to_owned()
+            } else if name.starts_with("WAKEGATE_VARS") {
+                "unknown variable: [vars] is only set in gateway.toml, where NAME = { env = \"…\" } \
+                 takes a value from a variable of another name"
+                    .to_owned()
             } else {
                 // Without the prefix, which all share and which would make all of them near.
                 let candidates = known.iter().map(|name| &name[PREFIX.len()..]);
@@ -53,27 +58,65 @@ pub fn unknown_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Co
     errors
 }
 
-/// The gateway's part of an environment, and what is wrong with it.
-pub(super) fn collect(
-    variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> (BTreeMap<String, String>, Vec<ConfigError>) {
-    let mut read = BTreeMap::new();
-    let mut errors = Vec::new();
-    for (name, value) in variables {
-        let Some(name) = name.to_str().map(str::to_owned) else {
-            continue;
-        };
-        if !name.starts_with(PREFIX) && name != super::meant::DOCKER_HOST {
-            continue;
+/// An environment: the gateway's part of it, and the rest, of which only what is asked for is read.
+pub(super) struct Environment {
+    /// The gateway's variables, all of them text.
+    own: BTreeMap<String, String>,
+    others: BTreeMap<String, OsString>,
+    errors: RefCell<Vec<ConfigError>>,
+}
+
+impl Environment {
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut own = BTreeMap::new();
+        let mut others = BTreeMap::new();
+        let mut errors = Vec::new();
+        for (name, value) in variables {
+            let Some(name) = name.to_str().map(str::to_owned) else {
+                continue;
+            };
+            if !name.starts_with(PREFIX) && name != super::meant::DOCKER_HOST {
+                others.insert(name, value);
+                continue;
+            }
+            match value.into_string() {
+                Ok(value) => drop(own.insert(name, value)),
+                Err(_) => errors.push(not_text(name)),
+            }
         }
-        match value.into_string() {
-            Ok(value) => drop(read.insert(name, value)),
-            Err(_) => errors.push(ConfigError {
-                place: Place::Variable(name),
-                message: "is not UTF-8".to_owned(),
-            }),
+        errors.extend(unknown_variables(own.keys().map(String::as_str)));
+        Self {
+            own,
+            others,
+            errors: RefCell::new(errors),
         }
     }
-    errors.extend(unknown_variables(read.keys().map(String::as_str)));
-    (read, errors)
+
+    /// The value of a variable. One that is no text is an error, and then of no meaning.
+    pub fn get(&self, name: &str) -> Option<String> {
+        if let Some(value) = self.own.get(name) {
+            return Some(value.clone());
+        }
+        let value = self.others.get(name)?.to_str().map(str::to_owned);
+        Some(value.unwrap_or_else(|| {
+            let mut errors = self.errors.borrow_mut();
+            let error = not_text(name.to_owned());
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+            String::new()
+        }))
+    }
+
+    /// What is wrong with the gateway's part and with what was asked for.
+    pub fn into_errors(self) -> Vec<ConfigError> {
+        self.errors.into_inner()
+    }
+}
+
+fn not_text(variable: String) -> ConfigError {
+    ConfigError {
+        place: Place::Variable(variable),
+        message: "is not UTF-8".to_owned(),
+    }
 }

@@ -10,8 +10,8 @@ use super::kind::{
 };
 use super::typed::Value;
 use super::words::{
-    Argument, Capability, EngineHost, EngineName, Filter, Host, HostPath, Label, Listener, Network,
-    Token,
+    Argument, Capability, EngineHost, EngineName, Filter, Host, HostPath, IanaName, Label,
+    Listener, Network, Token,
 };
 use super::{Config, Engine, LogFormat, ProcessImage, Shadow};
 
@@ -72,7 +72,7 @@ macro_rules! key {
     };
 }
 
-/// Every key of gateway.toml but those of `[process.images]`, in the order of the file.
+/// Every key of gateway.toml but those of `[process.images]` and `[vars]`, in the order of the file.
 pub static KEYS: &[Key<Draft>] = &[
     key!(public.listen => config.public.listen, Listener,
         "where requests come in: address:port or unix:/path"),
@@ -140,6 +140,8 @@ pub static KEYS: &[Key<Draft>] = &[
         "entries of an object map in a script"),
     key!(scripts.memo_entries_max => config.scripts.given.limits.memo_entries_max, Count(0, 10_000_000),
         "decisions that a worker remembers; 0 switches the memo off"),
+    key!(scripts.time_zone => config.scripts.given.time_zone, IanaName,
+        "the time zone of the hours and days that scripts see, by its IANA name"),
     key!(hold.time => config.hold.time, Time(MS, HOUR),
         "the longest that a request is held while its workload wakes; then 504"),
     key!(hold.queue_max => config.hold.queue_max, Count(1, 1_000_000),
@@ -208,7 +210,19 @@ pub static IMAGE_KEYS: &[Key<ProcessImage>] = &[
 /// The table of tables that stands apart: its names are the user's own.
 pub const IMAGES: (&str, &str) = ("process", "images");
 
-/// The names of the tables, in the order of the file.
+/// The table of constants: its names are the user's own too, and no environment variable sets them.
+pub const VARS: &str = "vars";
+
+/// Every table that may stand in a file, in its order.
+pub fn all_tables() -> impl Iterator<Item = &'static str> + Clone {
+    tables().flat_map(|table| {
+        [table]
+            .into_iter()
+            .chain((table == "scripts").then_some(VARS))
+    })
+}
+
+/// The names of the tables that have keys of ours, in the order of the file.
 pub fn tables() -> impl Iterator<Item = &'static str> + Clone {
     let starts = |n: usize| n == 0 || KEYS[n - 1].table != KEYS[n].table;
     (0..KEYS.len())

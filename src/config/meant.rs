@@ -1,17 +1,19 @@
 //! A configuration as it is meant: every value read into its place, every error at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use super::check;
-use super::env;
+use super::env::Environment;
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::keys::{Draft, IMAGE_KEYS, IMAGES, KEYS, Key, tables};
+use super::keys::{Draft, IMAGE_KEYS, IMAGES, KEYS, Key, VARS, all_tables, tables};
 use super::kind::{Complaint, Kind as _};
 use super::suggest;
 use super::typed::{Member, Typed, Value};
+use super::vars;
 use super::words::EngineHost;
 use super::{Config, ProcessImage};
 
@@ -23,7 +25,7 @@ pub const DOCKER_HOST: &str = "DOCKER_HOST";
 
 /// Loads a file, with the environment's variables over it.
 ///
-/// `env` tells a variable's value; it cannot tell which there are, so a misspelt one is only
+/// `env` tells a variable's value, of the gateway's own variables and of those that `[vars]` names; it cannot tell which there are, so a misspelt one is only
 /// found by [`from_process`] or [`super::unknown_variables`]. Relative paths in either start from
 /// the file's folder.
 ///
@@ -65,7 +67,7 @@ fn parse_in(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
     let mut reading = Reading::new(base);
-    reading.file(&Typed::read(text, file_name));
+    reading.file(&Typed::read(text, file_name), env);
     reading.environment(env);
     reading.finish(env)
 }
@@ -73,12 +75,20 @@ fn parse_in(
 /// Loads with this process's own environment, in which unknown `WAKEGATE_…` variables are refused.
 /// Without a file only defaults and the environment count.
 pub fn from_process(file: Option<&Path>) -> Result<Config, ConfigErrors> {
-    let (variables, mut errors) = env::collect(std::env::vars_os());
-    let env = |name: &str| variables.get(name).cloned();
+    from_environment(file, std::env::vars_os())
+}
+
+pub(super) fn from_environment(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Config, ConfigErrors> {
+    let environment = Environment::new(variables);
+    let env = |name: &str| environment.get(name);
     let loaded = match file {
         Some(path) => load(path, &env),
         None => parse("", "gateway.toml", &env),
     };
+    let mut errors = environment.into_errors();
     match loaded {
         Ok(config) => ConfigErrors::or(errors, config),
         Err(wrong) if errors.is_empty() => Err(wrong),
@@ -111,6 +121,8 @@ pub struct Reading<'b> {
     pub places: BTreeMap<KeyName, Place>,
     /// Keys whose value could not be read: what they hold was not meant.
     pub failed: BTreeSet<KeyName>,
+    /// Where each constant of `[vars]` was set.
+    pub var_places: BTreeMap<String, Place>,
     /// Where relative paths start.
     pub base: &'b Path,
 }
@@ -126,11 +138,12 @@ impl<'b> Reading<'b> {
             errors: Vec::new(),
             places: BTreeMap::new(),
             failed: BTreeSet::new(),
+            var_places: BTreeMap::new(),
             base,
         }
     }
 
-    fn file(&mut self, typed: &Typed) {
+    fn file(&mut self, typed: &Typed, env: &dyn Fn(&str) -> Option<String>) {
         self.errors.extend(typed.syntax_errors.iter().cloned());
         for table in &typed.tables {
             if let Value::Table(members) = &table.value
@@ -138,6 +151,12 @@ impl<'b> Reading<'b> {
             {
                 for member in members {
                     self.member(name, member, typed);
+                }
+            } else if let Value::Table(members) = &table.value
+                && table.name == VARS
+            {
+                for member in members {
+                    self.var(member, typed, env);
                 }
             } else if typed.can_be_trusted(&table.place) {
                 self.refuse(&table.place, unknown_table(table));
@@ -181,6 +200,28 @@ impl<'b> Reading<'b> {
                 self.failed.insert(name);
                 let header = format!("[{}] {}", key.table, key.name);
                 self.complain(&header, place, complaints);
+            }
+        }
+    }
+
+    fn var(&mut self, member: &Member, typed: &Typed, env: &dyn Fn(&str) -> Option<String>) {
+        if !typed.can_be_trusted(&member.place) {
+            return;
+        }
+        let read = match vars::name(&member.name) {
+            Ok(()) => vars::constant(&member.value, typed, env),
+            Err(message) => Err(vec![message.into()]),
+        };
+        match read {
+            Ok(constant) => {
+                let vars = &mut self.draft.config.scripts.given.vars;
+                vars.insert(member.name.clone(), constant);
+                let place = member.place.clone();
+                self.var_places.insert(member.name.clone(), place);
+            }
+            Err(complaints) => {
+                let header = format!("[{VARS}] {}", member.name);
+                self.complain(&header, &member.place, complaints);
             }
         }
     }
@@ -288,11 +329,11 @@ impl<'b> Reading<'b> {
 
 fn unknown_table(table: &Member) -> String {
     let name = &table.name;
-    if tables().any(|known| known == name) {
+    if all_tables().any(|known| known == name) {
         return format!("{name} is a table (write [{name}] on a line of its own)");
     }
     if matches!(table.value, Value::Table(_)) {
-        let hint = suggest::nearest(name, tables())
+        let hint = suggest::nearest(name, all_tables())
             .map_or_else(list_of_tables, |near| format!(" (did you mean [{near}]?)"));
         return format!("[{name}]: unknown table{hint}");
     }
@@ -303,7 +344,7 @@ fn unknown_table(table: &Member) -> String {
 }
 
 fn list_of_tables() -> String {
-    let known: Vec<String> = tables().map(|table| format!("[{table}]")).collect();
+    let known: Vec<String> = all_tables().map(|table| format!("[{table}]")).collect();
     format!(" (there are {})", known.join(", "))
 }
 

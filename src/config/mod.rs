@@ -2,7 +2,8 @@
 //!
 //! [`keys`] tells every key, [`load`] reads a file, [`from_process`] also this process's environment.
 //! A key's value comes from its `WAKEGATE_…` variable, else from the file, else (for `docker.host`
-//! only) from `DOCKER_HOST`, else it is the default.
+//! only) from `DOCKER_HOST`, else it is the default. Constants of `[vars]` have no such variable;
+//! they say themselves which one they come from, if any.
 
 mod check;
 mod env;
@@ -14,6 +15,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod vars;
 mod words;
 
 use std::collections::BTreeMap;
@@ -169,7 +171,7 @@ pub enum Shadow {
 }
 
 /// What scripts are given besides their requests: it is the same for every call of a version.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Given {
     pub limits: ScriptLimits,
     /// `[vars]`: constants by name, as scripts read them at `vars.NAME`. Default none.
@@ -299,6 +301,17 @@ impl Default for ScriptLimits {
             map_entries_max: 1_000,
             memo_entries_max: 10_000,
         }
+    }
+}
+
+impl std::fmt::Debug for Given {
+    /// Without the values of `[vars]`: what comes from the environment may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given")
+            .field("limits", &self.limits)
+            .field("vars", &self.vars.keys())
+            .field("time_zone", &self.time_zone)
+            .finish()
     }
 }
 

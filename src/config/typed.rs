@@ -67,7 +67,7 @@ impl Typed {
                 message if message.starts_with("string values must be quoted") => {
                     if here.is_empty() {
                         "a value is missing".to_owned()
-                    } else if lines.line(line).contains("token") {
+                    } else if lines.line(line).to_lowercase().contains("token") {
                         // A secret stands in no message, also one that was typed badly.
                         "the value has to be quoted".to_owned()
                     } else {

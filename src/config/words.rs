@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 use tracing_subscriber::EnvFilter;
 
 use super::kind::{Complaint, Kind, TextKind, is_not};
@@ -303,6 +304,33 @@ pub fn token(text: &str) -> Result<Secret, String> {
         ));
     }
     Ok(Secret(text.to_owned()))
+}
+
+/// A time zone by its name in the IANA's database, of which a copy is in the program.
+pub struct IanaName;
+
+impl TextKind for IanaName {
+    type Out = TimeZone;
+    const WHAT: (&'static str, &'static str) = ("a time zone", "\"UTC\" or \"Europe/Berlin\"");
+
+    fn parse(&self, text: &str, _: &Path) -> Result<TimeZone, String> {
+        match TimeZone::get(text) {
+            Ok(zone) if !zone.is_unknown() => Ok(zone),
+            _ => {
+                let known: Vec<_> = jiff::tz::db().available().collect();
+                match suggest::nearest(text, known.iter().map(|name| name.as_str())) {
+                    Some(near) => Err(format!(
+                        "{text:?} is not a time zone (did you mean `{near}`?)"
+                    )),
+                    None => Err(is_not(format_args!("{text:?}"), Self::WHAT)),
+                }
+            }
+        }
+    }
+
+    fn write(&self, zone: &TimeZone) -> String {
+        zone.iana_name().unwrap_or("UTC").to_owned()
+    }
 }
 
 /// A filter of log lines: `info`, `wakegate=debug,hyper=warn`.

@@ -56,7 +56,7 @@ pub fn problem(
             let failure = failure.in_full();
             error!(
                 id,
-                "on_error failed; the built-in answer goes out: {failure}"
+                "on_error failed on request {id}; the built-in answer goes out: {failure}"
             );
             None
         }

@@ -67,9 +67,12 @@ pub fn engine(given: &Given) -> Engine {
     forbid(&mut engine);
     bounded_replace(&mut engine, limits.string_bytes_max);
     engine.document(
-        "get(map: Map, key: String, default: Dynamic) -> Dynamic",
-        "What the map has for a key, or the default where it has nothing.",
-        |map: &mut Map, key: &str, default: Dynamic| map.get(key).cloned().unwrap_or(default),
+        "get(map: Map, key: String, otherwise: Dynamic) -> Dynamic",
+        r#"What the map has for a key; `otherwise`, of any type, where it has nothing.
+        ```rhai
+        let network = vars.get("network", "web");
+        ```"#,
+        |map: &mut Map, key: &str, otherwise: Dynamic| map.get(key).cloned().unwrap_or(otherwise),
     );
     engine
 }

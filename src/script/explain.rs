@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::decision::{ContainerFacts, ContainerRules as _, CreateFrom, Decision};
 use crate::script::facts::Container;
+use crate::script::field::Field;
 use crate::script::head::Head;
-use crate::script::request::Field;
 use crate::script::shown;
 use crate::script::version::{Verdict, Version};
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::decision::{ContainerFacts, ErrorFacts};
 use crate::script::answers::shown;
+use crate::script::documented::Documented as _;
 use crate::spec::WorkloadSpec;
 
 /// `c` in a script.
@@ -16,36 +17,67 @@ pub struct Container(pub Arc<ContainerFacts>);
 
 /// Registers `c`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Container>("container");
-    engine.register_get("name", |c: &mut Container| c.0.name.clone());
-    engine.register_get("id", |c: &mut Container| c.0.id.clone());
-    engine.register_get("image", |c: &mut Container| c.0.image.clone());
-    engine.register_get("has_healthcheck", |c: &mut Container| c.0.has_healthcheck);
-    engine.register_get("ports", |c: &mut Container| -> Array {
-        c.0.ports
-            .iter()
-            .map(|port| INT::from(*port).into())
-            .collect()
-    });
-    type Texts = fn(&ContainerFacts) -> &BTreeMap<String, String>;
-    let texts: [(&str, &str, Texts); 2] = [
-        ("label", "labels", |facts| &facts.labels),
-        ("env", "envs", |facts| &facts.envs),
+    engine.register_type_with_name::<Container>("Container");
+    type Text = fn(&ContainerFacts) -> &String;
+    let texts: [(&str, &str, Text); 3] = [
+        ("name", "The container's name.", |facts| &facts.name),
+        ("id", "The engine's id of the container.", |facts| &facts.id),
+        (
+            "image",
+            "The image that the container was made of, as it was named then.",
+            |facts| &facts.image,
+        ),
     ];
-    for (one, all, texts) in texts {
-        engine.register_get(all, move |c: &mut Container| -> Map {
-            let texts = texts(&c.0).iter();
-            texts.map(|(key, text)| (key.into(), text.into())).collect()
-        });
-        engine.register_fn(one, move |c: &mut Container, key: &str| {
-            texts(&c.0).get(key).cloned().unwrap_or_default()
-        });
-        engine.register_fn(
-            one,
-            move |c: &mut Container, key: &str, default: Dynamic| {
+    for (name, doc, text) in texts {
+        engine.document(
+            &format!("get {name}(c: Container) -> String"),
+            doc,
+            move |c: &mut Container| text(&c.0).clone(),
+        );
+    }
+    engine.document(
+        "get has_healthcheck(c: Container) -> bool",
+        "Whether the engine checks the container's health (HEALTHCHECK), which `health()` asks for.",
+        |c: &mut Container| c.0.has_healthcheck,
+    );
+    engine.document(
+        "get ports(c: Container) -> Array",
+        "The TCP ports that the container exposes, as numbers, lowest first.",
+        |c: &mut Container| -> Array {
+            c.0.ports
+                .iter()
+                .map(|port| INT::from(*port).into())
+                .collect()
+        },
+    );
+    type Texts = fn(&ContainerFacts) -> &BTreeMap<String, String>;
+    let texts: [(&'static str, &str, &str, Texts); 2] = [
+        ("label", "labels", "label", |facts| &facts.labels),
+        ("env", "envs", "environment variable", |facts| &facts.envs),
+    ];
+    for (one, all, word, texts) in texts {
+        engine.document(
+            &format!("get {all}(c: Container) -> Map"),
+            &format!("Every {word} of the container, as text by name."),
+            move |c: &mut Container| -> Map {
+                let texts = texts(&c.0).iter();
+                texts.map(|(key, text)| (key.into(), text.into())).collect()
+            },
+        );
+        engine.document(
+            &format!("{one}(c: Container, name: String) -> String"),
+            &format!("The {word} of that name; \"\" where the container has none."),
+            move |c: &mut Container, name: &str| texts(&c.0).get(name).cloned().unwrap_or_default(),
+        );
+        engine.document(
+            &format!("{one}(c: Container, name: String, otherwise: Dynamic) -> Dynamic"),
+            &format!(
+                "The {word} of that name; `otherwise`, of any type, where the container has none."
+            ),
+            move |c: &mut Container, name: &str, otherwise: Dynamic| {
                 texts(&c.0)
-                    .get(key)
-                    .map_or(default, |text| text.clone().into())
+                    .get(name)
+                    .map_or(otherwise, |text| text.clone().into())
             },
         );
     }

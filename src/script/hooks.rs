@@ -11,6 +11,7 @@ use rhai::{
     Module, NativeCallContext, Position, Shared,
 };
 
+use crate::script::documented::Documented as _;
 use crate::script::engine::{Raw, refuse};
 use crate::script::error::{Located, Place, ScriptError, Source, locate};
 use crate::script::meter::metered;
@@ -44,39 +45,92 @@ pub type Collector = Arc<Mutex<Option<Collected>>>;
 
 /// Registers the functions that register hooks.
 pub fn register(engine: &mut Engine, collector: &Collector) {
-    type Kind = fn(&mut Collected, Option<String>, Hook);
-    let named: [(&'static str, Kind); 2] = [
-        ("route", |to, name, hook| {
-            to.routes.push((name.unwrap_or_default(), hook));
-        }),
-        ("template", |to, name, hook| {
-            to.templates.push((name.unwrap_or_default(), hook));
-        }),
+    type Add = fn(&mut Collected, String, Hook);
+    let named: [(&str, &str, Add); 2] = [
+        (
+            "route(pattern: String, decide: FnPtr)",
+            r#"Decides about the requests that a pattern matches. `decide` is called with the request and
+            returns `proxy(…)`, `redirect(…)`, `respond(…)`, or () where it has no decision (404).
+            A pattern is "/path", "host/path" or "*.host/path". In its path `{name}` is one segment
+            and `{*name}`, at the end, all that is left. What is more exact goes first: fixed text, then
+            `{name}`, then `{*name}`. Two routes that match the same are an error.
+            Only at the top level of a script.
+            ```rhai
+            route("/app/{name}/{*rest}", |req| proxy(req.param("name")));
+            ```"#,
+            |to, pattern, hook| to.routes.push((pattern, hook)),
+        ),
+        (
+            "template(name: String, fill: FnPtr)",
+            r#"Makes the specification of a workload from values. `fill` is called with the vars, a map,
+            of `create("name", vars)` or of POST /deploy, and returns a map, of which name and image
+            are needed. A second template of the name is an error.
+            Only at the top level of a script.
+            ```rhai
+            template("shop", |vars| #{ name: "shop-" + vars.id, image: "shop:latest" });
+            ```"#,
+            |to, name, hook| to.templates.push((name, hook)),
+        ),
     ];
-    for (function, add) in named {
+    for (signature, doc, add) in named {
         let collector = collector.clone();
-        engine.register_fn(
-            function,
+        engine.document(
+            signature,
+            doc,
             move |context: NativeCallContext, name: &str, closure: FnPtr| -> Raw<()> {
                 collect(&collector, &context, 1, closure, |to, hook| {
-                    add(to, Some(name.to_owned()), hook);
+                    add(to, name.to_owned(), hook);
                 })
             },
         );
     }
-    let unnamed: [(&'static str, usize, Kind); 3] = [
-        ("ready", 1, |to, _, hook| to.ready.push(hook)),
-        ("idle", 1, |to, _, hook| to.idle.push(hook)),
-        ("on_error", 2, |to, _, hook| to.on_error.push(hook)),
+    type AddUnnamed = fn(&mut Collected, Hook);
+    let unnamed: [(&str, usize, &str, AddUnnamed); 3] = [
+        (
+            "ready(rule: FnPtr)",
+            1,
+            r#"Says how to know that a started container can be used. `rule` is called with the container
+            and returns `probe(…)`, `tcp(…)`, `health(…)`, `wait(…)`, or () to leave it to the next ready.
+            Without a rule its own health check counts, else its port.
+            Only at the top level of a script.
+            ```rhai
+            ready(|c| if c.label("health") != "" { probe(c.label("health")) });
+            ```"#,
+            |to, hook| to.ready.push(hook),
+        ),
+        (
+            "idle(rule: FnPtr)",
+            1,
+            r#"Says when a container that nobody uses may sleep. `rule` is called with the container and
+            returns `stop_after(…)`, `pause_after(…)`, `never()`, or () to leave it to the next idle.
+            Without a rule, idle_after under [lifecycle] counts.
+            Only at the top level of a script.
+            ```rhai
+            idle(|c| stop_after(duration(c.env("IDLE"), "10m")));
+            ```"#,
+            |to, hook| to.idle.push(hook),
+        ),
+        (
+            "on_error(answer: FnPtr)",
+            2,
+            r#"Words an error answer of the gateway's own. `answer` is called with the request and the
+            error and returns `respond(…)`, or () to leave it to the next on_error or to the built-in answer.
+            The error is a map: `status`, `kind` (such as "unknown_workload"), `message`, `workload`
+            ("" where there is none) and `retry_after` (seconds or ()).
+            Only at the top level of a script.
+            ```rhai
+            on_error(|req, err| if err.kind == "no_route" { respond(404, "nothing here\n") });
+            ```"#,
+            |to, hook| to.on_error.push(hook),
+        ),
     ];
-    for (function, parameters, add) in unnamed {
+    for (signature, parameters, doc, add) in unnamed {
         let collector = collector.clone();
-        engine.register_fn(
-            function,
+        engine.document(
+            signature,
+            doc,
             move |context: NativeCallContext, closure: FnPtr| -> Raw<()> {
-                collect(&collector, &context, parameters, closure, |to, hook| {
-                    add(to, None, hook);
-                })
+                collect(&collector, &context, parameters, closure, add)
             },
         );
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use crate::decision::{Decision, RequestFacts};
-use crate::script::request::Field;
+use crate::script::field::Field;
 use crate::script::routes::Captures;
 
 /// What all keys and nodes of one memo may take up, roughly.

@@ -11,6 +11,7 @@ mod engine;
 pub mod error;
 pub mod explain;
 mod facts;
+mod field;
 pub mod guard;
 pub mod head;
 pub mod history;

@@ -7,8 +7,8 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::decision::RequestFacts;
+use crate::script::field::Field;
 use crate::script::head::Head;
-use crate::script::request::Field;
 
 /// A longer head is not kept, in bytes of text.
 const HEAD_BYTES_MAX: usize = 16 << 10;

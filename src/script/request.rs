@@ -1,17 +1,15 @@
 //! The request as a script sees it: typed, read on demand, and every read recorded.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 
 use http::HeaderName;
-use http::header::{COOKIE, HeaderValue};
-use percent_encoding::percent_decode;
-use rhai::{Array, Dynamic, Engine, Map};
+use rhai::{Array, Dynamic, Engine, INT, Map};
 use scoped_tls_hkt::scoped_thread_local;
 
 use crate::decision::RequestFacts;
+use crate::script::documented::Documented as _;
 use crate::script::engine::{Raw, refuse};
+use crate::script::field::{Field, decoded, header, segments};
 use crate::script::routes::Captures;
 
 /// Reads that one evaluation may have and still be remembered.
@@ -23,88 +21,6 @@ scoped_thread_local!(static READING: for<'a> &'a Reading<'a>);
 /// that nothing is copied that is not read.
 #[derive(Debug, Clone, Copy)]
 pub struct Request;
-
-/// One thing that can be read of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
-    Method,
-    Scheme,
-    Host,
-    Path,
-    Query,
-    Client,
-    /// A path segment, from 0.
-    Segment(usize),
-    /// What a name in the route's pattern stands for.
-    Param(Box<str>),
-    Header(HeaderName),
-    QueryValue(Box<str>),
-    Cookie(Box<str>),
-}
-
-/// What a field is in a request, before any decoding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RawValue<'a> {
-    Missing,
-    Bytes(&'a [u8]),
-    Address([u8; 17]),
-    Joined(Vec<u8>),
-}
-
-impl RawValue<'_> {
-    pub fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            RawValue::Missing => None,
-            RawValue::Bytes(bytes) => Some(bytes),
-            RawValue::Address(bytes) => Some(bytes),
-            RawValue::Joined(bytes) => Some(bytes),
-        }
-    }
-}
-
-impl<'a> From<Option<&'a [u8]>> for RawValue<'a> {
-    fn from(bytes: Option<&'a [u8]>) -> Self {
-        bytes.map_or(RawValue::Missing, RawValue::Bytes)
-    }
-}
-
-impl Field {
-    /// The value in a request. Allocates nothing, but for a header that is there more than once.
-    pub fn of<'a>(
-        &self,
-        facts: &RequestFacts<'a>,
-        captures: Option<&Captures<'a>>,
-    ) -> RawValue<'a> {
-        match self {
-            Field::Method => RawValue::Bytes(facts.method.as_str().as_bytes()),
-            Field::Scheme => RawValue::Bytes(facts.scheme.as_bytes()),
-            Field::Host => RawValue::Bytes(facts.host.as_bytes()),
-            Field::Path => RawValue::Bytes(facts.path.as_bytes()),
-            Field::Query => RawValue::Bytes(facts.query.as_bytes()),
-            Field::Client => RawValue::Address(address(facts.client)),
-            Field::Segment(index) => segments(facts.path).nth(*index).map(str::as_bytes).into(),
-            Field::Param(name) => captures
-                .and_then(|captures| captures.get(name))
-                .map(str::as_bytes)
-                .into(),
-            Field::Header(name) => header(facts, name),
-            Field::QueryValue(key) => query_value(facts.query, key).map(str::as_bytes).into(),
-            Field::Cookie(name) => cookie(facts, name).into(),
-        }
-    }
-
-    /// What a script reads: decoded text. `None` when the request does not have it.
-    pub fn text(&self, raw: &RawValue<'_>) -> Option<String> {
-        let bytes = raw.bytes()?;
-        Some(match self {
-            Field::Segment(_) | Field::Param(_) => decoded(bytes),
-            Field::QueryValue(_) => form_decoded(bytes),
-            Field::Host => String::from_utf8_lossy(bytes).to_ascii_lowercase(),
-            Field::Client => address_text(bytes),
-            _ => String::from_utf8_lossy(bytes).into_owned(),
-        })
-    }
-}
 
 /// A request while a script reads it.
 pub struct Reading<'a> {
@@ -163,52 +79,145 @@ fn read(field: Field) -> Raw<Option<String>> {
 
 /// Registers `req`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Request>("request");
-    for (name, field) in [
-        ("method", Field::Method),
-        ("scheme", Field::Scheme),
-        ("host", Field::Host),
-        ("path", Field::Path),
-        ("query", Field::Query),
-        ("client", Field::Client),
-    ] {
-        engine.register_get(name, move |_: &mut Request| -> Raw<String> {
-            Ok(read(field.clone())?.unwrap_or_default())
-        });
-    }
-    engine.register_get("segments", |_: &mut Request| -> Raw<Array> {
-        let path = read(Field::Path)?.unwrap_or_default();
-        Ok(segments(&path)
-            .map(|segment| decoded(segment.as_bytes()).into())
-            .collect())
-    });
-    engine.register_get("headers", |_: &mut Request| all_headers());
-    engine.register_fn("segment", |_: &mut Request, index: i64| {
-        text(usize::try_from(index).ok().map(Field::Segment))
-    });
-    engine.register_fn("param", |_: &mut Request, name: &str| {
-        text(Some(Field::Param(name.into())))
-    });
-    with_default(engine, "header", |name| {
-        HeaderName::from_bytes(name.as_bytes())
-            .ok()
-            .map(Field::Header)
-    });
-    with_default(engine, "query", |key| Some(Field::QueryValue(key.into())));
-    with_default(engine, "cookie", |name| Some(Field::Cookie(name.into())));
-}
-
-fn with_default(engine: &mut Engine, name: &str, field: fn(&str) -> Option<Field>) {
-    engine.register_fn(name, move |_: &mut Request, key: &str| text(field(key)));
-    engine.register_fn(
-        name,
-        move |_: &mut Request, key: &str, default: Dynamic| -> Raw<Dynamic> {
-            Ok(match field(key).map(read).transpose()?.flatten() {
-                Some(text) => text.into(),
-                None => default,
-            })
+    engine.register_type_with_name::<Request>("Request");
+    register_texts(engine);
+    engine.document(
+        "get segments(req: Request) -> Array",
+        r#"The segments of the path, decoded: `["a", "b c"]` of `/a/b%20c`, `[""]` of `/`."#,
+        |_: &mut Request| -> Raw<Array> {
+            let path = read(Field::Path)?.unwrap_or_default();
+            Ok(segments(&path)
+                .map(|segment| decoded(segment.as_bytes()).into())
+                .collect())
         },
     );
+    engine.document(
+        "get headers(req: Request) -> Map",
+        r#"All headers by their names in lower case. Lines of the same name are joined by ", ".
+        What a route decides after reading this is not remembered: `req.header(name)` is faster."#,
+        |_: &mut Request| all_headers(),
+    );
+    engine.document(
+        "segment(req: Request, index: int) -> String",
+        r#"One segment of the path, decoded. The first is 0; "" where there is none.
+        ```rhai
+        let shop = req.segment(0);
+        ```"#,
+        |_: &mut Request, index: INT| text(usize::try_from(index).ok().map(Field::Segment)),
+    );
+    engine.document(
+        "param(req: Request, name: String) -> String",
+        r#"What `{name}` or `{*name}` in the route's pattern stands for, decoded.
+        "" where the pattern has no such name, and always in on_error, which belongs to no pattern.
+        ```rhai
+        route("/app/{name}/{*rest}", |req| proxy(req.param("name")));
+        ```"#,
+        |_: &mut Request, name: &str| text(Some(Field::Param(name.into()))),
+    );
+    let fields: [Keyed; 3] = [
+        Keyed {
+            function: "header",
+            key: "name",
+            doc: r#"A header, whose name may be in any case. Several lines of it are joined by ", "."#,
+            field: |name| {
+                HeaderName::from_bytes(name.as_bytes())
+                    .ok()
+                    .map(Field::Header)
+            },
+        },
+        Keyed {
+            function: "query",
+            key: "key",
+            doc: "The first value of a key in the query, decoded; a plus is a space.",
+            field: |key| Some(Field::QueryValue(key.into())),
+        },
+        Keyed {
+            function: "cookie",
+            key: "name",
+            doc: "The first cookie of a name, as it was sent, without quotes around it.",
+            field: |name| Some(Field::Cookie(name.into())),
+        },
+    ];
+    for keyed in fields {
+        keyed.register(engine);
+    }
+}
+
+fn register_texts(engine: &mut Engine) {
+    let texts = [
+        (
+            "method",
+            Field::Method,
+            r#"The method, such as "GET", as it was sent."#,
+        ),
+        (
+            "scheme",
+            Field::Scheme,
+            r#""http" or "https", as the client used it."#,
+        ),
+        (
+            "host",
+            Field::Host,
+            r#"The host that was asked for, in lower case and without its port; "" where none was named."#,
+        ),
+        (
+            "path",
+            Field::Path,
+            "The path as it was sent: still percent-encoded, with its first slash, without the query.",
+        ),
+        (
+            "query",
+            Field::Query,
+            r#"What follows the `?`, as it was sent; "" where nothing does. `req.query(key)` reads one value."#,
+        ),
+        (
+            "client",
+            Field::Client,
+            "The client's IP address, as text, as the trusted proxies tell it.",
+        ),
+    ];
+    for (name, field, doc) in texts {
+        engine.document(
+            &format!("get {name}(req: Request) -> String"),
+            doc,
+            move |_: &mut Request| -> Raw<String> { Ok(read(field.clone())?.unwrap_or_default()) },
+        );
+    }
+}
+
+/// Something that a request has many of, each by its key, and any may be missing.
+struct Keyed {
+    function: &'static str,
+    /// What a key is called.
+    key: &'static str,
+    doc: &'static str,
+    field: fn(&str) -> Option<Field>,
+}
+
+impl Keyed {
+    fn register(self, engine: &mut Engine) {
+        let Self {
+            function,
+            key,
+            doc,
+            field,
+        } = self;
+        engine.document(
+            &format!("{function}(req: Request, {key}: String) -> String"),
+            &format!("{doc}\n\"\" where the request has none."),
+            move |_: &mut Request, key: &str| text(field(key)),
+        );
+        engine.document(
+            &format!("{function}(req: Request, {key}: String, otherwise: Dynamic) -> Dynamic"),
+            &format!("{doc}\n`otherwise`, of any type, where the request has none."),
+            move |_: &mut Request, key: &str, otherwise: Dynamic| -> Raw<Dynamic> {
+                Ok(match field(key).map(read).transpose()?.flatten() {
+                    Some(text) => text.into(),
+                    None => otherwise,
+                })
+            },
+        );
+    }
 }
 
 /// Missing is `""`, never an exception: a request may lack anything.
@@ -229,103 +238,4 @@ fn all_headers() -> Raw<Map> {
             })
             .collect()
     })
-}
-
-fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.strip_prefix('/').unwrap_or(path).split('/')
-}
-
-/// Several lines of a field are one list (RFC 9110 §5.3).
-fn header<'a>(facts: &RequestFacts<'a>, name: &HeaderName) -> RawValue<'a> {
-    let mut values = facts
-        .headers
-        .get_all(name)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    let Some(first) = values.next() else {
-        return RawValue::Missing;
-    };
-    let Some(second) = values.next() else {
-        return RawValue::Bytes(first);
-    };
-    let mut joined = [first, second].join(&b", "[..]);
-    for value in values {
-        joined.extend_from_slice(b", ");
-        joined.extend_from_slice(value);
-    }
-    RawValue::Joined(joined)
-}
-
-/// The first value of a key, still encoded.
-fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let same =
-            name == key || (name.contains(['%', '+']) && form_decoded(name.as_bytes()) == key);
-        (same && !pair.is_empty()).then_some(value)
-    })
-}
-
-fn cookie<'a>(facts: &RequestFacts<'a>, name: &str) -> Option<&'a [u8]> {
-    facts
-        .headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b';'))
-        .find_map(|pair| {
-            let pair = pair.trim_ascii();
-            let equals = pair.iter().position(|b| *b == b'=')?;
-            (&pair[..equals] == name.as_bytes()).then(|| {
-                let value = &pair[equals + 1..];
-                value
-                    .strip_prefix(b"\"")
-                    .and_then(|value| value.strip_suffix(b"\""))
-                    .unwrap_or(value)
-            })
-        })
-}
-
-fn decoded(bytes: &[u8]) -> String {
-    match percent_decode(bytes).decode_utf8_lossy() {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
-}
-
-/// `application/x-www-form-urlencoded`: a plus is a space.
-fn form_decoded(bytes: &[u8]) -> String {
-    if bytes.contains(&b'+') {
-        let spaced: Vec<u8> = bytes
-            .iter()
-            .map(|b| if *b == b'+' { b' ' } else { *b })
-            .collect();
-        decoded(&spaced)
-    } else {
-        decoded(bytes)
-    }
-}
-
-fn address(ip: IpAddr) -> [u8; 17] {
-    let mut bytes = [0; 17];
-    match ip {
-        IpAddr::V4(ip) => {
-            bytes[0] = 4;
-            bytes[1..5].copy_from_slice(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            bytes[0] = 6;
-            bytes[1..].copy_from_slice(&ip.octets());
-        }
-    }
-    bytes
-}
-
-fn address_text(bytes: &[u8]) -> String {
-    match bytes {
-        [4, a, b, c, d, ..] => IpAddr::from([*a, *b, *c, *d]).to_string(),
-        [6, octets @ ..] => <[u8; 16]>::try_from(octets)
-            .map(|octets| IpAddr::from(octets).to_string())
-            .unwrap_or_default(),
-        _ => String::new(),
-    }
 }

@@ -7,6 +7,7 @@ use rhai::{Dynamic, Engine, FLOAT};
 
 use crate::decision::{IdleRule, ReadyRule};
 use crate::script::answers::{is_path, optional};
+use crate::script::documented::Documented as _;
 use crate::script::duration::duration;
 use crate::script::engine::{Raw, refuse};
 
@@ -25,51 +26,145 @@ pub fn idle_rule(answer: Dynamic) -> Result<Option<IdleRule>, String> {
 
 /// Registers the rules and `duration`.
 pub fn register(engine: &mut Engine) {
-    engine.register_fn("duration", |text: Dynamic| -> Raw<FLOAT> {
-        Ok(time(&text)?.as_secs_f64())
-    });
-    engine.register_fn(
-        "duration",
-        |text: Dynamic, default: Dynamic| -> Raw<FLOAT> {
-            let missing = text.is_unit()
-                || text
+    register_duration(engine);
+    register_ready(engine);
+    register_idle(engine);
+}
+
+fn register_duration(engine: &mut Engine) {
+    engine.document(
+        "duration(time: int | float | String) -> float",
+        r#"A length of time in seconds: that of text such as "90s", "1m30s", "1.5h" or "2 days", or the
+        number itself. Text without a unit, a negative time and one over ten years are errors.
+        ```rhai
+        let seconds = duration("1m30s"); // 90.0
+        ```"#,
+        |time: Dynamic| -> Raw<FLOAT> { Ok(length(&time)?.as_secs_f64()) },
+    );
+    engine.document(
+        "duration(time: int | float | String, otherwise: int | float | String) -> float",
+        r#"The same; `otherwise` is read where the time is () or text with nothing in it.
+        ```rhai
+        let seconds = duration(c.env("IDLE"), "10m");
+        ```"#,
+        |time: Dynamic, otherwise: Dynamic| -> Raw<FLOAT> {
+            let missing = time.is_unit()
+                || time
                     .as_immutable_string_ref()
                     .is_ok_and(|t| t.trim().is_empty());
-            Ok(time(if missing { &default } else { &text })?.as_secs_f64())
+            Ok(length(if missing { &otherwise } else { &time })?.as_secs_f64())
         },
     );
-    engine.register_type_with_name::<ReadyRule>("ready rule");
-    engine.register_fn("wait", |after: Dynamic| -> Raw<ReadyRule> {
-        Ok(ReadyRule::Wait(named_time("wait", &after)?))
-    });
-    engine.register_fn("probe", |target: &str| {
-        probe(target, PROBE_EVERY, READY_MAX)
-    });
-    engine.register_fn("probe", |target: &str, every: Dynamic| {
-        probe(target, positive("probe", &every)?, READY_MAX)
-    });
-    engine.register_fn("probe", |target: &str, every: Dynamic, max: Dynamic| {
-        probe(target, positive("probe", &every)?, positive("probe", &max)?)
-    });
-    engine.register_fn("tcp", || ReadyRule::Tcp { max: READY_MAX });
-    engine.register_fn("tcp", |max: Dynamic| -> Raw<ReadyRule> {
-        let max = positive("tcp", &max)?;
-        Ok(ReadyRule::Tcp { max })
-    });
-    engine.register_fn("health", || ReadyRule::Health { max: READY_MAX });
-    engine.register_fn("health", |max: Dynamic| -> Raw<ReadyRule> {
-        let max = positive("health", &max)?;
-        Ok(ReadyRule::Health { max })
-    });
+}
 
-    engine.register_type_with_name::<IdleRule>("idle rule");
-    engine.register_fn("never", || IdleRule::Never);
-    engine.register_fn("stop_after", |time: Dynamic| -> Raw<IdleRule> {
-        Ok(IdleRule::StopAfter(positive("stop_after", &time)?))
+fn register_ready(engine: &mut Engine) {
+    let example = |rule: &str| format!("```rhai\nready(|c| {rule});\n```");
+    engine.register_type_with_name::<ReadyRule>("ReadyRule");
+    engine.document(
+        "wait(time: int | float | String) -> ReadyRule",
+        &format!(
+            "Ready so long after its start, unasked. Seconds, or text such as \"2s\".\n{}",
+            example(r#"wait("2s")"#)
+        ),
+        |time: Dynamic| -> Raw<ReadyRule> { Ok(ReadyRule::Wait(named_time("wait", &time)?)) },
+    );
+    let probing = format!(
+        "Ready when a GET of `target` answers with a status of 2xx or 3xx.\n\
+         The target is a URL, \"http://host[:port]/path\", or a path on the workload's own port.\n\
+         `every` is the longest pause between two attempts, the first of which come faster; default {}.\n\
+         A workload that is not ready after `max` has failed to start; default {}.\n\
+         Both are seconds, or text such as \"1m30s\", and longer than zero.\n{}",
+        humantime::format_duration(PROBE_EVERY),
+        humantime::format_duration(READY_MAX),
+        example(r#"probe("/health", "500ms", "30s")"#)
+    );
+    engine.document(
+        "probe(target: String) -> ReadyRule",
+        &probing,
+        |target: &str| probe(target, PROBE_EVERY, READY_MAX),
+    );
+    engine.document(
+        "probe(target: String, every: int | float | String) -> ReadyRule",
+        &probing,
+        |target: &str, every: Dynamic| probe(target, positive("probe", &every)?, READY_MAX),
+    );
+    engine.document(
+        "probe(target: String, every: int | float | String, max: int | float | String) -> ReadyRule",
+        &probing,
+        |target: &str, every: Dynamic, max: Dynamic| {
+            probe(target, positive("probe", &every)?, positive("probe", &max)?)
+        },
+    );
+    let limit = format!(
+        "A workload that is not ready after `max` has failed to start: seconds, or text such as \
+         \"1m30s\", longer than zero; default {}.",
+        humantime::format_duration(READY_MAX)
+    );
+    let connecting = format!(
+        "Ready when the workload's own port takes a connection.\n{limit}\n{}",
+        example(r#"tcp("30s")"#)
+    );
+    engine.document("tcp() -> ReadyRule", &connecting, || ReadyRule::Tcp {
+        max: READY_MAX,
     });
-    engine.register_fn("pause_after", |time: Dynamic| -> Raw<IdleRule> {
-        Ok(IdleRule::PauseAfter(positive("pause_after", &time)?))
+    engine.document(
+        "tcp(max: int | float | String) -> ReadyRule",
+        &connecting,
+        |max: Dynamic| -> Raw<ReadyRule> {
+            let max = positive("tcp", &max)?;
+            Ok(ReadyRule::Tcp { max })
+        },
+    );
+    let asking = format!(
+        "Ready when the engine's own health check of the container, its HEALTHCHECK, says healthy.\n\
+         {limit}\n{}",
+        example(r#"if c.has_healthcheck { health("2m") } else { tcp() }"#)
+    );
+    engine.document("health() -> ReadyRule", &asking, || ReadyRule::Health {
+        max: READY_MAX,
     });
+    engine.document(
+        "health(max: int | float | String) -> ReadyRule",
+        &asking,
+        |max: Dynamic| -> Raw<ReadyRule> {
+            let max = positive("health", &max)?;
+            Ok(ReadyRule::Health { max })
+        },
+    );
+}
+
+fn register_idle(engine: &mut Engine) {
+    engine.register_type_with_name::<IdleRule>("IdleRule");
+    engine.document(
+        "never() -> IdleRule",
+        "The workload stays awake, however long nobody uses it.
+        ```rhai
+        idle(|c| if c.label(\"pinned\") == \"yes\" { never() });
+        ```",
+        || IdleRule::Never,
+    );
+    engine.document(
+        "stop_after(time: int | float | String) -> IdleRule",
+        r#"The workload is stopped when nobody has used it for so long.
+        Seconds, or text such as "1m30s"; longer than zero.
+        ```rhai
+        idle(|c| stop_after(duration(c.env("IDLE"), "10m")));
+        ```"#,
+        |time: Dynamic| -> Raw<IdleRule> {
+            Ok(IdleRule::StopAfter(positive("stop_after", &time)?))
+        },
+    );
+    engine.document(
+        "pause_after(time: int | float | String) -> IdleRule",
+        r#"The workload is frozen when nobody has used it for so long: it keeps its memory and goes on
+        at once when it is asked for again. Seconds, or text such as "1m30s"; longer than zero.
+        ```rhai
+        idle(|c| pause_after("5m"));
+        ```"#,
+        |time: Dynamic| -> Raw<IdleRule> {
+            Ok(IdleRule::PauseAfter(positive("pause_after", &time)?))
+        },
+    );
 }
 
 fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
@@ -90,7 +185,7 @@ fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
     })
 }
 
-fn time(value: &Dynamic) -> Raw<Duration> {
+fn length(value: &Dynamic) -> Raw<Duration> {
     duration(value).or_else(refuse)
 }
 

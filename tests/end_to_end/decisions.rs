@@ -18,6 +18,7 @@ lines![
     Process what_no_route_matches_is_404,
     Process a_script_that_fails_is_502_with_an_id_and_the_log_says_where,
     Process a_script_that_runs_for_ever_is_stopped,
+    Process scripts_that_use_up_their_limits_stall_nobody_else,
     Process an_on_error_that_fails_leaves_the_built_in_answer,
     Process a_decision_may_hold_shorter_and_time_out_sooner,
 ];
@@ -235,7 +236,7 @@ async fn a_script_that_fails_is_502_with_an_id_and_the_log_says_where(bench: Ben
         !answer.text().contains("no_such_property"),
         "that is nobody's business"
     );
-    let line = gateway.log.line_with(id).await;
+    let line = gateway.log.line_with(&format!("request {id}")).await;
     assert!(line.contains("ERROR"), "{line}");
     assert!(line.contains(&format!("session.rhai:{line_at}:")), "{line}");
     let log = gateway.log.text();
@@ -253,10 +254,43 @@ async fn a_script_that_runs_for_ever_is_stopped(bench: Bench) {
     for _ in 0..4 {
         let answer = gateway.client.get("/loops").await;
         answer.problem(502, "script_failed");
-        let line = gateway.log.line_with(answer.header("wakegate-error")).await;
+        let request = format!("request {}", answer.header("wakegate-error"));
+        let line = gateway.log.line_with(&request).await;
         assert!(line.contains("session.rhai:"), "{line}");
     }
     assert_eq!(gateway.client.get("/teapot").await.status, 418);
+}
+
+async fn scripts_that_use_up_their_limits_stall_nobody_else(bench: Bench) {
+    let gateway = bench
+        .setup()
+        .script(scripts::shipped_and(ROUTES))
+        .start()
+        .await;
+    // As many that loop as the gateway has workers at the most, one after the other without a pause.
+    let looping = async {
+        let mut looped = 0;
+        loop {
+            let answers = (0..4).map(|_| gateway.client.get("/loops"));
+            for answer in futures_util::future::join_all(answers).await {
+                answer.problem(502, "script_failed");
+                looped += 1;
+            }
+            tokio::task::yield_now().await;
+            if looped >= 10_000 {
+                return looped;
+            }
+        }
+    };
+    let others = async {
+        for _ in 0..50 {
+            assert_eq!(gateway.client.get("/teapot").await.status, 418);
+        }
+    };
+    tokio::select! {
+        looped = looping => panic!("nobody else was answered beside {looped} loops"),
+        () = others => {}
+    }
 }
 
 async fn an_on_error_that_fails_leaves_the_built_in_answer(bench: Bench) {

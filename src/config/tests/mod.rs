@@ -9,6 +9,7 @@ mod errors;
 mod random;
 mod shipped;
 mod values;
+mod vars;
 
 fn no_env(_: &str) -> Option<String> {
     None

@@ -7,7 +7,18 @@ use super::*;
 fn toml_like() -> impl Strategy<Value = String> {
     let names: Vec<String> = keys()
         .flat_map(|key| [key.name.to_owned(), format!("[{}]", key.table)])
-        .chain(["[process.images.\"a\"]", "command", "[[hold]]", "hold.time"].map(String::from))
+        .chain(
+            [
+                "[process.images.\"a\"]",
+                "command",
+                "[[hold]]",
+                "hold.time",
+                "[vars]",
+                "A",
+                "1-é",
+            ]
+            .map(String::from),
+        )
         .collect();
     let values = [
         "1",
@@ -17,6 +28,9 @@ fn toml_like() -> impl Strategy<Value = String> {
         "\"5m\"",
         "[1, \"a\"]",
         "{ a = 1 }",
+        "{ env = \"X\" }",
+        "{ env = \"X\", default = [[[[[[]]]]]] }",
+        "{ env = y, default = \"\" }",
         "5m",
         "",
         "[",

@@ -73,6 +73,35 @@ fn the_shipped_example_of_an_image_is_right() {
 }
 
 #[test]
+fn the_shipped_examples_of_constants_are_right() {
+    let text = include_str!("../../../gateway.toml");
+    let examples: String = text
+        .lines()
+        .skip_while(|line| *line != "[vars]")
+        .take_while(|line| !line.is_empty())
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    let vars = |env: &[(&str, &str)]| {
+        let config = read_with(&examples, env)?;
+        Ok::<_, ConfigErrors>(config.scripts.given.vars)
+    };
+    let token = ("SHOP_API_TOKEN", "t");
+    let given = |text: &str| Constant::Text(text.to_owned());
+    let read = vars(&[token]).unwrap();
+    let names: Vec<&str> = read.keys().map(String::as_str).collect();
+    assert_eq!(names, ["API_TOKEN", "LEVEL", "REGION", "TEAMS"]);
+    assert_eq!(
+        (&read["REGION"], &read["LEVEL"]),
+        (&given("eu"), &given("1"))
+    );
+    assert_eq!(
+        vars(&[token, ("SHOP_LEVEL", "2")]).unwrap()["LEVEL"],
+        given("2")
+    );
+    assert!(vars(&[]).unwrap_err().to_string().contains("API_TOKEN"));
+}
+
+#[test]
 fn the_table_of_keys_tells_defaults_that_read_back() {
     let mut named = 0;
     for key in keys() {

@@ -57,6 +57,10 @@ fn every_key_reaches_its_place() {
         array_items_max = 6
         map_entries_max = 7
         memo_entries_max = 0
+        time_zone = "America/New_York"
+        [vars]
+        A = 1
+        B = ["x"]
         [hold]
         time = "2m"
         queue_max = 8
@@ -142,7 +146,14 @@ fn every_key_reaches_its_place() {
                     map_entries_max: 7,
                     memo_entries_max: 0,
                 },
-                ..Given::default()
+                vars: BTreeMap::from([
+                    ("A".to_owned(), Constant::Integer(1)),
+                    (
+                        "B".to_owned(),
+                        Constant::List(vec![Constant::Text("x".to_owned())]),
+                    ),
+                ]),
+                time_zone: jiff::tz::TimeZone::get("America/New_York").unwrap(),
             },
             shadow: Shadow::Hold,
             shadow_requests_max: 7,

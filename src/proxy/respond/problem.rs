@@ -166,9 +166,12 @@ impl Problem {
         let workload = self.workload();
         match self {
             Problem::Script(failure) => {
-                // In the message, where its lines stay lines.
+                // In the message, where its lines stay lines; with the id, which fields come after.
                 let failure = failure.in_full();
-                error!(id, kind, method, host, path, "a request failed: {failure}");
+                error!(
+                    id,
+                    kind, method, host, path, "request {id} failed: {failure}"
+                );
             }
             Problem::NoPort(_) | Problem::Refused(Refusal::Template { .. }) => {
                 error!(id, kind, method, host, path, workload, cause = %self, "a request failed");
