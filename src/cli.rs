@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::script::definitions;
 use crate::script::meter::STACK_BYTES;
 use crate::script::version::Summary;
 use crate::{app, demo, log};
@@ -40,6 +41,8 @@ enum Command {
     Check(ConfigFile),
     /// Run the scripts' own tests, fn test_…(), without any engine; exit code 101 when one fails
     Test(TestScripts),
+    /// Write what editors are told of the functions of scripts, to DIR/.definitions/wakegate.d.rhai
+    Definitions(Definitions),
     /// Tell why a request is decided as it is; exit code 1 when the scripts fail on it
     Explain(explain::Explain),
     #[command(flatten)]
@@ -51,6 +54,14 @@ struct ConfigFile {
     /// The configuration [default: gateway.toml, or the built-in defaults where there is none]
     #[arg(long, value_name = "FILE", env = "WAKEGATE_CONFIG")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Definitions {
+    /// The scripts directory [default: that of the configuration]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +111,7 @@ pub fn run() -> ExitCode {
             }
             Err(error) => Err(error),
         },
+        Command::Definitions(what) => write_definitions(&what),
         Command::Explain(what) => match explain::run(what) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -139,6 +151,15 @@ fn serve(file: &ConfigFile) -> anyhow::Result<()> {
     // A call to an engine that does not answer must not keep the program from ending.
     runtime.shutdown_background();
     served
+}
+
+fn write_definitions(what: &Definitions) -> anyhow::Result<()> {
+    let config = what.config.load_for(what.dir.as_deref())?;
+    let dir = &config.scripts.dir;
+    let file = definitions::write(dir)
+        .with_context(|| format!("writing the definitions below {}", dir.display()))?;
+    println!("{}", file.display());
+    Ok(())
 }
 
 fn check(file: &ConfigFile) -> anyhow::Result<()> {

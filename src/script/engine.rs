@@ -22,7 +22,7 @@ pub const FORBIDDEN: [(&str, &str); 5] = [
     ("eval", "a script does not run text as a script"),
     (
         "timestamp",
-        "a script knows no time: what it decides depends on its facts only",
+        "a script knows when a request came, req.hour, req.minute and req.weekday, and no other time",
     ),
     ("exit", "use return"),
     ("curry", "a closure may use the variables around it"),

@@ -279,6 +279,7 @@ impl fmt::Display for Field {
             Field::Header(name) => write!(f, "header {name}"),
             Field::QueryValue(key) => write!(f, "query {key}"),
             Field::Cookie(name) => write!(f, "cookie {name}"),
+            Field::Time(part, _) => f.write_str(part.name()),
         }
     }
 }

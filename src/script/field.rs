@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use http::HeaderName;
 use http::header::{COOKIE, HeaderValue};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use percent_encoding::percent_decode;
 
 use crate::decision::RequestFacts;
@@ -26,6 +29,39 @@ pub enum Field {
     Header(HeaderName),
     QueryValue(Box<str>),
     Cookie(Box<str>),
+    /// A part of the time at which the request came, where the scripts' hours are counted.
+    Time(TimePart, TimeZone),
+}
+
+/// What a clock or a calendar shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimePart {
+    /// 0 to 23.
+    Hour,
+    /// 0 to 59.
+    Minute,
+    /// 1 is Monday, 7 is Sunday.
+    Weekday,
+}
+
+impl TimePart {
+    /// As scripts call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimePart::Hour => "hour",
+            TimePart::Minute => "minute",
+            TimePart::Weekday => "weekday",
+        }
+    }
+
+    fn of(self, time: DateTime) -> u8 {
+        let part = match self {
+            TimePart::Hour => time.hour(),
+            TimePart::Minute => time.minute(),
+            TimePart::Weekday => time.weekday().to_monday_one_offset(),
+        };
+        part.unsigned_abs()
+    }
 }
 
 /// What a field is in a request, before any decoding.
@@ -35,6 +71,7 @@ pub enum RawValue<'a> {
     Bytes(&'a [u8]),
     Address([u8; 17]),
     Joined(Vec<u8>),
+    Number(u8),
 }
 
 impl RawValue<'_> {
@@ -44,6 +81,14 @@ impl RawValue<'_> {
             RawValue::Bytes(bytes) => Some(bytes),
             RawValue::Address(bytes) => Some(bytes),
             RawValue::Joined(bytes) => Some(bytes),
+            RawValue::Number(byte) => Some(std::slice::from_ref(byte)),
+        }
+    }
+
+    pub fn number(&self) -> Option<i64> {
+        match self {
+            RawValue::Number(number) => Some(i64::from(*number)),
+            _ => None,
         }
     }
 }
@@ -76,6 +121,7 @@ impl Field {
             Field::Header(name) => header(facts, name),
             Field::QueryValue(key) => query_value(facts.query, key).map(str::as_bytes).into(),
             Field::Cookie(name) => cookie(facts, name).into(),
+            Field::Time(part, zone) => RawValue::Number(part.of(zone.to_datetime(came(facts)))),
         }
     }
 
@@ -87,6 +133,7 @@ impl Field {
             Field::QueryValue(_) => form_decoded(bytes),
             Field::Host => String::from_utf8_lossy(bytes).to_ascii_lowercase(),
             Field::Client => address_text(bytes),
+            Field::Time(..) => raw.number()?.to_string(),
             _ => String::from_utf8_lossy(bytes).into_owned(),
         })
     }
@@ -164,6 +211,11 @@ fn form_decoded(bytes: &[u8]) -> String {
     } else {
         decoded(bytes)
     }
+}
+
+/// The clock of a machine stands in a year that a calendar has; another time is that of no request.
+fn came(facts: &RequestFacts<'_>) -> Timestamp {
+    Timestamp::from_second(facts.at).unwrap_or_default()
 }
 
 fn address(ip: IpAddr) -> [u8; 17] {

@@ -38,14 +38,7 @@ pub struct Loaded {
 pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     let files = script_files(dir).map_err(|error| vec![error])?;
     let collector: Collector = Arc::new(Mutex::new(Some(Collected::default())));
-    let mut engine = engine(given);
-    request::register(&mut engine);
-    answers::register(&mut engine);
-    rules::register(&mut engine);
-    facts::register(&mut engine);
-    simulated::register(&mut engine);
-    selftest::register(&mut engine);
-    hooks::register(&mut engine, &collector);
+    let mut engine = bare_engine(given, &collector);
     let natives = Natives::of(&engine);
     hooks::register_end(&mut engine, &collector);
     let modules = Modules::default();
@@ -76,6 +69,19 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
         collected,
         sources: loader.sources,
     })
+}
+
+/// The engine with all that scripts may use, and without any script.
+pub fn bare_engine(given: &Given, collector: &Collector) -> Engine {
+    let mut engine = engine(given);
+    request::register(&mut engine, given);
+    answers::register(&mut engine);
+    rules::register(&mut engine);
+    facts::register(&mut engine);
+    simulated::register(&mut engine);
+    selftest::register(&mut engine);
+    hooks::register(&mut engine, collector);
+    engine
 }
 
 /// The scripts of the directory itself, by name. Hidden files are an editor's.

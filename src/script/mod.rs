@@ -5,6 +5,7 @@ mod check;
 pub mod counts;
 pub mod current;
 pub mod decider;
+pub mod definitions;
 mod documented;
 mod duration;
 mod engine;

@@ -3,13 +3,15 @@
 use std::cell::{Cell, RefCell};
 
 use http::HeaderName;
+use jiff::tz::TimeZone;
 use rhai::{Array, Dynamic, Engine, INT, Map};
 use scoped_tls_hkt::scoped_thread_local;
 
+use crate::config::Given;
 use crate::decision::RequestFacts;
 use crate::script::documented::Documented as _;
 use crate::script::engine::{Raw, refuse};
-use crate::script::field::{Field, decoded, header, segments};
+use crate::script::field::{Field, RawValue, TimePart, decoded, header, segments};
 use crate::script::routes::Captures;
 
 /// Reads that one evaluation may have and still be remembered.
@@ -51,8 +53,8 @@ impl<'a> Reading<'a> {
         (self.reads.into_inner(), self.untold.get())
     }
 
-    fn read(&self, field: Field) -> Option<String> {
-        let text = field.text(&field.of(self.facts, self.captures));
+    fn read<T>(&self, field: Field, take: impl FnOnce(&Field, &RawValue<'_>) -> T) -> T {
+        let taken = take(&field, &field.of(self.facts, self.captures));
         let mut reads = self.reads.borrow_mut();
         if reads.contains(&field) {
             // What was read before cannot have changed: it tells nothing new.
@@ -61,7 +63,7 @@ impl<'a> Reading<'a> {
         } else {
             self.untold.set(true);
         }
-        text
+        taken
     }
 }
 
@@ -74,13 +76,14 @@ fn reading<T>(read: impl for<'a> FnOnce(&'a Reading<'a>) -> T) -> Raw<T> {
 }
 
 fn read(field: Field) -> Raw<Option<String>> {
-    reading(|reading| reading.read(field))
+    reading(|reading| reading.read(field, Field::text))
 }
 
-/// Registers `req`.
-pub fn register(engine: &mut Engine) {
+/// Registers `req`. Its hours and days are counted where scripts are told that they live.
+pub fn register(engine: &mut Engine, given: &Given) {
     engine.register_type_with_name::<Request>("Request");
     register_texts(engine);
+    register_time(engine, &given.time_zone);
     engine.document(
         "get segments(req: Request) -> Array",
         r#"The segments of the path, decoded: `["a", "b c"]` of `/a/b%20c`, `[""]` of `/`."#,
@@ -181,6 +184,34 @@ fn register_texts(engine: &mut Engine) {
             &format!("get {name}(req: Request) -> String"),
             doc,
             move |_: &mut Request| -> Raw<String> { Ok(read(field.clone())?.unwrap_or_default()) },
+        );
+    }
+}
+
+fn register_time(engine: &mut Engine, zone: &TimeZone) {
+    let parts = [
+        ("hour", TimePart::Hour, "The hour, 0 to 23,"),
+        ("minute", TimePart::Minute, "The minute, 0 to 59,"),
+        (
+            "weekday",
+            TimePart::Weekday,
+            "The day of the week, 1 (Monday) to 7 (Sunday),",
+        ),
+    ];
+    for (name, part, doc) in parts {
+        let field = Field::Time(part, zone.clone());
+        engine.document(
+            &format!("get {name}(req: Request) -> int"),
+            &format!(
+                "{doc} at which the request came.\n\
+                 It is that of time_zone under [scripts] in gateway.toml; UTC where that is not set."
+            ),
+            move |_: &mut Request| -> Raw<INT> {
+                let read = |reading: &Reading<'_>| {
+                    reading.read(field.clone(), |_, raw| raw.number().unwrap_or_default())
+                };
+                reading(read)
+            },
         );
     }
 }

@@ -26,6 +26,7 @@ route("/branch/{a}/{*rest}", |req| {
         "h" => respond(200, req.header("x-a", "none") + req.header("x-b")),
         "i" => respond(200, req.client + req.host + req.scheme),
         "s" => respond(200, `${req.segments} ${req.segment(2)} ${req.segment(7)}`),
+        "t" => respond(200, `${req.hour} ${req.minute} ${req.weekday}`),
         "all" => respond(200, `${req.headers}`),
         "n" => (),
         "bad" => proxy(req.query("k")),
@@ -50,7 +51,7 @@ route("*.example.com/{*rest}", |req| respond(200, req.host));
 fn requests() -> impl Strategy<Value = Sent> {
     let word = || {
         select(vec![
-            "", "a", "b", "q", "c", "h", "i", "s", "all", "n", "bad", "twice", "fn", "%41",
+            "", "a", "b", "q", "c", "h", "i", "s", "t", "all", "n", "bad", "twice", "fn", "%41",
             "a%2Fb", "%ff", "x+y",
         ])
     };
@@ -81,9 +82,16 @@ fn requests() -> impl Strategy<Value = Sent> {
     );
     let host = select(vec!["", "x.example.com", "X.Example.COM", "other"]);
     let client = select(vec!["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
-    (path, query, headers, host, client, any::<bool>()).prop_map(
-        |(path, query, headers, host, client, post)| {
+    let at = select(vec![
+        1_767_614_400,
+        1_767_614_459,
+        1_767_618_000,
+        1_767_700_800,
+    ]);
+    (path, query, headers, host, client, at, any::<bool>()).prop_map(
+        |(path, query, headers, host, client, at, post)| {
             let mut sent = Sent::get(&path);
+            sent.at = at;
             sent.query = query;
             sent.host = host.to_owned();
             sent.client = client.parse().unwrap();

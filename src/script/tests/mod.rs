@@ -4,6 +4,7 @@ mod decisions;
 mod explaining;
 mod files;
 mod hooks;
+mod hours;
 mod memo;
 mod selftests;
 mod shadows;
