@@ -1,5 +1,7 @@
 //! What docs/SCRIPTING.md, the README and the cookbook say runs as it stands there.
 
+#[path = "scripting_guide/calls.rs"]
+mod calls;
 #[path = "scripting_guide/fences.rs"]
 mod fences;
 
@@ -10,8 +12,10 @@ use http::{HeaderMap, HeaderValue, Method};
 use tempfile::TempDir;
 use wakegate::config::{self, Config, Given};
 use wakegate::decision::{ErrorFacts, RequestFacts};
+use wakegate::script::definitions::own_functions;
 use wakegate::script::version::{ScriptError, Version, on_a_deep_stack};
 
+use calls::Calls;
 use fences::Fence;
 
 fn top() -> &'static Path {
@@ -97,6 +101,34 @@ fn every_script_of_the_guide_does_what_its_tests_say() {
 }
 
 #[test]
+fn every_function_for_scripts_stands_in_an_example() {
+    let mut calls = Calls::default();
+    for fence in fences_of("docs/SCRIPTING.md", 40) {
+        for (_, text) in &fence.files {
+            calls.read(text);
+        }
+    }
+    let functions = own_functions();
+    assert!(functions.len() > 80, "{}", functions.len());
+    let missing: Vec<String> = functions
+        .iter()
+        .filter(|function| {
+            if function.is_property {
+                !calls.has_property(&function.name)
+            } else {
+                !calls.has_function(&function.name, function.parameters.len())
+            }
+        })
+        .map(|function| format!("{}({})", function.name, function.parameters.join(", ")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "not in an example of docs/SCRIPTING.md:\n{}",
+        missing.join("\n")
+    );
+}
+
+#[test]
 fn every_script_of_the_readme_can_be_loaded() {
     check("README.md", 1);
     check("examples/scripts/README.md", 0);
@@ -148,7 +180,9 @@ fn every_recipe_stands_in_the_table_and_is_short() {
         let file = format!("{name}/{name}.rhai");
         assert!(table.contains(&format!("]({file})")), "{file}");
         let text = std::fs::read_to_string(recipe.join(format!("{name}.rhai"))).expect(&file);
-        let rules = text.lines().take_while(|line| !line.starts_with("fn test_"));
+        let rules = text
+            .lines()
+            .take_while(|line| !line.starts_with("fn test_"));
         let lines = rules.count();
         assert!(lines <= 65, "{file} has {lines} lines before its tests");
     }
@@ -158,14 +192,44 @@ fn every_recipe_stands_in_the_table_and_is_short() {
 fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
     let long = "x".repeat(60_000);
     let slashes = "/".repeat(5_000);
-    let hosts = ["", "localhost", "shop.example.com", ".example.com", "a..example.com", "[::1]"];
+    let hosts = [
+        "",
+        "localhost",
+        "shop.example.com",
+        ".example.com",
+        "a..example.com",
+        "[::1]",
+    ];
     let first = [
-        "/", "/session", "/customers", "/private", "/canary", "/instances", "/healthz",
-        "/maintenance", "/robots.txt", "/%70rivate",
+        "/",
+        "/session",
+        "/customers",
+        "/private",
+        "/canary",
+        "/instances",
+        "/healthz",
+        "/maintenance",
+        "/robots.txt",
+        "/%70rivate",
     ];
     let rest = [
-        "", "/", "//", "/a", "/a/b", "/%", "/%00", "/%FF%FE", "/..", "/%2F", "/a%0Ab/c", "/ü",
-        "/acme/x", "/-", &format!("/{long}"), &format!("/{long}/x"), &slashes,
+        "",
+        "/",
+        "//",
+        "/a",
+        "/a/b",
+        "/%",
+        "/%00",
+        "/%FF%FE",
+        "/..",
+        "/%2F",
+        "/a%0Ab/c",
+        "/ü",
+        "/acme/x",
+        "/-",
+        &format!("/{long}"),
+        &format!("/{long}/x"),
+        &slashes,
     ]
     .map(str::to_owned);
     let queries = ["".to_owned(), "a=%zz&&=&b".to_owned(), long.clone()];
@@ -185,7 +249,13 @@ fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
                 // Everything with every path would take minutes: the others take turns.
                 let mut headers = HeaderMap::new();
                 let value = HeaderValue::from_bytes(values[count % values.len()]).expect("a value");
-                for name in ["authorization", "cookie", "user-agent", "x-canary", "x-bypass-token"] {
+                for name in [
+                    "authorization",
+                    "cookie",
+                    "user-agent",
+                    "x-canary",
+                    "x-bypass-token",
+                ] {
                     headers.append(name, value.clone());
                 }
                 if count % 4 == 0 {
@@ -194,7 +264,13 @@ fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
                 }
                 let method = [Method::GET, Method::HEAD, Method::POST][count % 3].clone();
                 let query = queries[count / 2 % queries.len()].clone();
-                sent.push((method, host.to_owned(), format!("{first}{rest}"), query, headers));
+                sent.push((
+                    method,
+                    host.to_owned(),
+                    format!("{first}{rest}"),
+                    query,
+                    headers,
+                ));
                 count += 1;
             }
         }
@@ -205,7 +281,13 @@ fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
 #[test]
 fn no_recipe_fails_on_any_request() {
     let sent = hostile();
-    let kinds = ["unknown_workload", "no_route", "refused_asleep", "start_failed", "script_failed"];
+    let kinds = [
+        "unknown_workload",
+        "no_route",
+        "refused_asleep",
+        "start_failed",
+        "script_failed",
+    ];
     let shipped = top().join("scripts");
     for dir in recipes().into_iter().chain([shipped]) {
         let version = Version::load(&dir, &given_for(&dir), 1).expect("it is good");
