@@ -33,7 +33,7 @@ impl Calls {
             match arguments(&text[end..]) {
                 Some(count) => {
                     let receiver = usize::from(is_method);
-                    drop(self.functions.insert((name, count + receiver)));
+                    self.functions.insert((name, count + receiver));
                 }
                 None if is_method => drop(self.properties.insert(name)),
                 None => {}
