@@ -242,7 +242,7 @@ fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
         long.as_bytes(),
     ];
     let mut sent = Vec::new();
-    let mut count = 0;
+    let mut count = 0_usize;
     for host in hosts {
         for first in first {
             for rest in &rest {
@@ -258,7 +258,7 @@ fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
                 ] {
                     headers.append(name, value.clone());
                 }
-                if count % 4 == 0 {
+                if count.is_multiple_of(4) {
                     headers.append("authorization", value.clone());
                     headers.append("cookie", value);
                 }

@@ -48,8 +48,8 @@ pub fn read(document: &str, text: &str) -> Vec<Fence> {
         }
         let told = |what: &str| {
             let first = script.iter().take_while(|line| line.starts_with("// "));
-            let told = first.filter_map(|line| line.strip_prefix(what)).next();
-            told.map(|told| told.trim().to_owned())
+            let mut told = first.filter_map(|line| line.strip_prefix(what));
+            told.next().map(|told| told.trim().to_owned())
         };
         let whole = script.join("\n") + "\n";
         if let Some(name) = told("// file:") {
