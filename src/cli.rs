@@ -111,7 +111,7 @@ pub fn run() -> ExitCode {
             }
             Err(error) => Err(error),
         },
-        Command::Definitions(what) => write_definitions(&what),
+        Command::Definitions(what) => write_definitions(what),
         Command::Explain(what) => match explain::run(what) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -153,15 +153,6 @@ fn serve(file: &ConfigFile) -> anyhow::Result<()> {
     served
 }
 
-fn write_definitions(what: &Definitions) -> anyhow::Result<()> {
-    let config = what.config.load_for(what.dir.as_deref())?;
-    let dir = &config.scripts.dir;
-    let file = definitions::write(dir)
-        .with_context(|| format!("writing the definitions below {}", dir.display()))?;
-    println!("{}", file.display());
-    Ok(())
-}
-
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
     let config = file.load();
     // Also with a broken configuration the scripts are looked at: all errors at once.
@@ -194,6 +185,24 @@ fn check(file: &ConfigFile) -> anyhow::Result<()> {
         1 => println!("Their one test passes."),
         tests => println!("Their {tests} tests pass."),
     }
+    Ok(())
+}
+
+fn write_definitions(arguments: Definitions) -> anyhow::Result<()> {
+    let dir = match arguments.dir {
+        Some(dir) => dir,
+        None => arguments.config.load()?.scripts.dir,
+    };
+    let file = definitions::write(&dir).with_context(|| {
+        format!(
+            "the definitions cannot be written below the scripts directory {}",
+            dir.display()
+        )
+    })?;
+    println!(
+        "The functions of scripts are defined in {}.",
+        file.display()
+    );
     Ok(())
 }
 

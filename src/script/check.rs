@@ -1,10 +1,12 @@
 //! Static checks: what Rhai would only notice when a request comes along that runs into it.
 //!
 //! Calls of functions that do not exist, also with another number of arguments, also inside
-//! closures and functions, as methods and in modules; what scripts may not use; imports that are
-//! not plain; closures that use what is held while they run.
+//! closures and functions, as methods and in modules; constants that gateway.toml does not give;
+//! what scripts may not use; imports that are not plain; closures that use what is held while they
+//! run.
 
 mod chains;
+mod given;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -14,6 +16,7 @@ use rhai::{
 
 use crate::script::engine::FORBIDDEN;
 use crate::script::error::{ScriptError, Source};
+use crate::script::vars::{self, Vars};
 
 /// How many arguments the functions of a name take.
 type Arities = HashMap<String, BTreeSet<usize>>;
@@ -105,6 +108,7 @@ pub fn calls(
     ast: &AST,
     natives: &Natives,
     modules: &BTreeMap<String, Shared<Module>>,
+    vars: &Vars,
 ) -> Vec<ScriptError> {
     let mut check = Check {
         natives: &natives.0,
@@ -112,6 +116,8 @@ pub fn calls(
         keys: HashSet::new(),
         variables: HashSet::new(),
         modules,
+        vars,
+        own_vars_captured: false,
         errors: BTreeMap::new(),
     };
     for function in ast.iter_functions() {
@@ -145,6 +151,10 @@ struct Check<'a> {
     keys: HashSet<String>,
     variables: HashSet<String>,
     modules: &'a BTreeMap<String, Shared<Module>>,
+    vars: &'a Vars,
+    /// A closure captures a variable of the file's own that is called `vars`: whose `vars` is meant
+    /// by what is not a variable where it stands can then not be told.
+    own_vars_captured: bool,
     /// By line and column: a part of the tree that is reached twice is told once.
     errors: BTreeMap<(u16, u16), String>,
 }
@@ -167,6 +177,14 @@ impl Check<'_> {
             Some(ASTNode::Stmt(Stmt::Var(variable, _, _))) => {
                 self.variables.insert(variable.0.name.to_string());
             }
+            Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)))
+                if captures(call) =>
+            {
+                self.own_vars_captured |= call.args.iter().any(|argument| {
+                    matches!(argument, Expr::Variable(variable, _, _)
+                        if variable.1 == vars::NAME && variable.0.is_some())
+                });
+            }
             _ => {}
         }
     }
@@ -186,6 +204,12 @@ impl Check<'_> {
                 if !namespace.is_empty() && namespace.root() != "global" {
                     self.module_variable(namespace, name, *position);
                 }
+            }
+            Some(ASTNode::Expr(Expr::Dot(chain, _, _) | Expr::Index(chain, _, _))) => {
+                self.constant(chain);
+            }
+            Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => {
+                self.assignment(&assignment.1.lhs);
             }
             _ => {}
         }
@@ -207,6 +231,7 @@ impl Check<'_> {
             return;
         }
         self.function_pointer(call);
+        self.pattern(call, false);
         let takes = |arities: &Arities| arities.get(name).is_some_and(|all| all.contains(&given));
         if takes(&self.functions) || takes(self.natives) {
             return;
@@ -222,6 +247,7 @@ impl Check<'_> {
         if self.is_forbidden(name, position) || self.keys.contains(name) {
             return;
         }
+        self.pattern(call, true);
         // The receiver is a native function's first argument, and `this` in a script's own.
         let native = self.natives.get(name);
         let own = self.functions.get(name);
@@ -381,7 +407,7 @@ fn wrong_number(name: &str, given: usize, arities: &BTreeSet<usize>) -> String {
     )
 }
 
-fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     const ALIKE_MIN: f64 = 0.8;
     known
         .filter(|known| rhai::is_valid_identifier(known))

@@ -10,14 +10,39 @@ use crate::config::Given;
 use crate::script::engine::FORBIDDEN;
 use crate::script::load::bare_engine;
 
-/// The folder of the scripts directory where editors look. It is hidden, so that nothing in it is
-/// loaded.
+/// The folder of a scripts directory that editors read. It is hidden, so that nothing in it is loaded.
 const FOLDER: &str = ".definitions";
 
 const FILE: &str = "wakegate.d.rhai";
 
-/// Writes the definitions below a scripts directory, in place of those that were there before, and
-/// tells where. The directory itself has to be there.
+/// The functions belong to no module that a script imports.
+const HEADER: &str = "module static;\n";
+
+/// Not a doc comment, which would be that of the first function.
+const ORIGIN: &str = "// Written by `wakegate definitions`, for editors. The next run replaces it.";
+
+/// Numbers of the host language. Scripts have int and float, and no way to get any other.
+const FOREIGN: [&str; 11] = [
+    "i8", "i16", "i32", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "Decimal",
+];
+
+/// Types that the engine writes in more ways than one, or in a way that is not in the notation.
+const RESPELLED: [(&str, &str); 6] = [
+    ("string", "String"),
+    ("array", "Array"),
+    ("map", "Map"),
+    ("blob", "Blob"),
+    ("range", "Range<int>"),
+    ("RhaiResult", "?"),
+];
+
+/// The one function that the engine itself tells nothing of.
+const TO_FLOAT: &str = "/// Convert the integer into a floating-point number.\n\
+                        fn to_float(x: int) -> float;\n\n";
+
+/// Writes the definitions below a scripts directory, in place of older ones, and tells where.
+///
+/// The directory itself has to be there: a wrong name makes no folder.
 pub fn write(dir: &Path) -> io::Result<PathBuf> {
     let folder = dir.join(FOLDER);
     match fs::create_dir(&folder) {
@@ -27,43 +52,80 @@ pub fn write(dir: &Path) -> io::Result<PathBuf> {
     let file = folder.join(FILE);
     let draft = folder.join(format!("{FILE}.new"));
     fs::write(&draft, text())?;
-    // An editor that reads it meanwhile sees the old one or the new one.
+    // An editor that reads it meanwhile gets all of the old one or all of the new one.
     fs::rename(&draft, &file)?;
     Ok(file)
 }
 
-/// The definitions in Rhai's own notation. They are the same under every configuration.
+/// The definitions, in Rhai's notation for them. They are the same under every configuration.
 pub fn text() -> String {
     // Without a collection: no script runs that could register anything.
     let engine = bare_engine(&Given::default(), &Arc::new(Mutex::new(None)));
-    callable(&engine.definitions().single_file())
+    let text = readable(&engine.definitions().single_file());
+    text.replacen(HEADER, &format!("{HEADER}\n{ORIGIN}\n"), 1)
 }
 
-/// Without what is only there to be refused.
-fn callable(definitions: &str) -> String {
+/// Takes what the engine tells of itself, and leaves out what no script can call.
+fn readable(definitions: &str) -> String {
     let mut text = String::new();
     let mut comment = String::new();
     for line in definitions.lines() {
         if line.starts_with("//") {
             comment.push_str(line);
             comment.push('\n');
-            continue;
-        }
-        if is_callable(line) {
+        } else if line.is_empty() || is_closed(line) {
+            comment.clear();
+        } else {
             text.push_str(&comment);
-            text.push_str(line);
-            text.push('\n');
+            text.push_str(&respelled(line));
+            text.push_str("\n\n");
+            comment.clear();
         }
-        comment.clear();
     }
+    text.push_str(TO_FLOAT);
     text
 }
 
-fn is_callable(line: &str) -> bool {
-    let name = line
-        .strip_prefix("fn ")
-        .and_then(|rest| rest.split('(').next());
-    !name.is_some_and(|name| FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name))
+/// Whether a line declares something that is there to be refused, or for the engine only.
+fn is_closed(line: &str) -> bool {
+    let Some(function) = line.strip_prefix("fn ") else {
+        return words(line).any(|word| FOREIGN.contains(&word));
+    };
+    let name = function.split('(').next().unwrap_or(function);
+    FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name)
+        // What has no names for its parameters stands beside another of its name that has.
+        || function.contains("_: ")
+        || words(line).any(|word| FOREIGN.contains(&word))
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c| !is_of_word(c))
+}
+
+/// The line with its types in one spelling.
+fn respelled(line: &str) -> String {
+    let line = line.replace("range=", "RangeInclusive<int>");
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line.as_str();
+    while let Some(start) = rest.find(is_of_word) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c| !is_of_word(c)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        let is_name = after.starts_with([':', '(']);
+        let spelling = RESPELLED.iter().find(|(written, _)| *written == word);
+        text.push_str(before);
+        text.push_str(match spelling {
+            Some((_, spelling)) if !is_name => spelling,
+            _ => word,
+        });
+        rest = after;
+    }
+    text.push_str(rest);
+    text
 }
 
 /// A function of the gateway's own for scripts.
@@ -88,8 +150,11 @@ pub fn own_functions() -> Vec<Function> {
             let name = metadata.name.as_str();
             let property = name.strip_prefix("get$");
             let is_forbidden = FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name);
-            // Only bounded anew, so that the language's own words hold.
-            (!is_forbidden && name != "replace").then(|| Function {
+            // `replace` is only bounded anew, so that the language's own words hold; reading by a name
+            // in brackets is no function that has one.
+            let is_named = !matches!(name, "replace" | "get$tag")
+                && (property.is_some() || !name.contains('$'));
+            (!is_forbidden && is_named).then(|| Function {
                 name: property.unwrap_or(name).to_owned(),
                 is_property: property.is_some(),
                 parameters: metadata.params_info
@@ -108,78 +173,4 @@ pub fn own_functions() -> Vec<Function> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_function_has_words_and_names_for_its_parameters() {
-        let functions = own_functions();
-        assert!(functions.len() > 80, "{}", functions.len());
-        for function in &functions {
-            assert!(function.doc.len() > 20, "{function:?}");
-            for parameter in &function.parameters {
-                let named = parameter.split_once(": ");
-                assert!(named.is_some_and(|(name, _)| name != "_"), "{function:?}");
-            }
-        }
-        for known in [
-            "route",
-            "proxy",
-            "wait",
-            "header",
-            "assert_eq",
-            "simulate",
-            "hour",
-            "workload",
-        ] {
-            assert!(functions.iter().any(|f| f.name == known), "{known}");
-        }
-    }
-
-    #[test]
-    fn the_file_has_signatures_with_comments_and_nothing_that_is_refused() {
-        let text = text();
-        assert!(text.starts_with("module static;"), "{}", &text[..100]);
-        for line in [
-            "fn proxy(name: String) -> ProxyDecision;",
-            "fn simulate(method: String, url: String) -> Decision;",
-            // What the language brings is there too.
-            "fn to_upper(",
-        ] {
-            assert!(text.contains(line), "{line}");
-        }
-        let proxy = text
-            .lines()
-            .position(|line| line.starts_with("fn proxy("))
-            .unwrap();
-        let comment = text.lines().nth(proxy - 1).unwrap();
-        assert!(comment.starts_with("/// "), "{comment}");
-        for refused in [
-            "fn sleep(",
-            "fn eval(",
-            "fn timestamp(",
-            "fn exit(",
-            "fn curry(",
-        ] {
-            assert!(!text.contains(refused), "{refused}");
-        }
-        let own: Vec<String> = own_functions().into_iter().map(|f| f.name).collect();
-        for line in text.lines().filter(|line| line.contains("(_:")) {
-            let name = line.trim_start_matches("fn ").split('(').next().unwrap();
-            assert!(!own.iter().any(|own| own == name), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_file_is_written_whole_and_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = write(dir.path()).unwrap();
-        assert_eq!(file, dir.path().join(".definitions/wakegate.d.rhai"));
-        fs::write(&file, "old").unwrap();
-        write(dir.path()).unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), text());
-        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 1);
-        let nowhere = write(&dir.path().join("nowhere")).unwrap_err();
-        assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
-    }
-}
+mod tests;

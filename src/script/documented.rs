@@ -36,9 +36,9 @@ impl Documented for Engine {
         let Some(parsed) = Signature::parse(signature) else {
             panic!("{signature:?} is no signature");
         };
-        let comment: Vec<String> = doc
-            .lines()
-            .map(|line| format!("/// {}", line.trim()).trim_end().to_owned())
+        let lines = doc.lines().flat_map(|line| wrapped(line.trim()));
+        let comment: Vec<String> = lines
+            .map(|line| format!("/// {line}").trim_end().to_owned())
             .collect();
         let registration = if parsed.is_property {
             FuncRegistration::new_getter(parsed.name)
@@ -57,6 +57,22 @@ impl Documented for Engine {
             "{signature:?} has another number of parameters than its function"
         );
     }
+}
+
+/// The line in parts of a width that an editor has room for; broken at blanks only.
+fn wrapped(line: &str) -> Vec<String> {
+    const WIDTH: usize = 110;
+    let mut parts = vec![String::new()];
+    for word in line.split(' ') {
+        let last = parts.len() - 1;
+        if !parts[last].is_empty() && parts[last].len() + word.len() > WIDTH {
+            parts.push(word.to_owned());
+        } else {
+            let blank = if parts[last].is_empty() { "" } else { " " };
+            parts[last] += &format!("{blank}{word}");
+        }
+    }
+    parts
 }
 
 struct Signature<'a> {

@@ -34,16 +34,7 @@ pub const FORBIDDEN: [(&str, &str); 5] = [
 /// the log at debug level. The limits of operations and CPU time are those of [`meter`].
 pub fn engine(given: &Given) -> Engine {
     let limits = &given.limits;
-    let mut engine = Engine::new_raw();
-    engine
-        .register_global_module(CorePackage::new().as_shared_module())
-        .register_global_module(BitFieldPackage::new().as_shared_module())
-        .register_global_module(LogicPackage::new().as_shared_module())
-        .register_global_module(BasicMathPackage::new().as_shared_module())
-        .register_global_module(BasicArrayPackage::new().as_shared_module())
-        .register_global_module(BasicBlobPackage::new().as_shared_module())
-        .register_global_module(BasicMapPackage::new().as_shared_module())
-        .register_global_module(MoreStringPackage::new().as_shared_module());
+    let mut engine = language();
     engine
         .set_strict_variables(true)
         // A misspelt field of a map is an error with its place, not a quiet `()`.
@@ -74,6 +65,21 @@ pub fn engine(given: &Given) -> Engine {
         ```"#,
         |map: &mut Map, key: &str, otherwise: Dynamic| map.get(key).cloned().unwrap_or(otherwise),
     );
+    engine
+}
+
+/// The language with what scripts have of its standard library, and nothing else.
+pub fn language() -> Engine {
+    let mut engine = Engine::new_raw();
+    engine
+        .register_global_module(CorePackage::new().as_shared_module())
+        .register_global_module(BitFieldPackage::new().as_shared_module())
+        .register_global_module(LogicPackage::new().as_shared_module())
+        .register_global_module(BasicMathPackage::new().as_shared_module())
+        .register_global_module(BasicArrayPackage::new().as_shared_module())
+        .register_global_module(BasicBlobPackage::new().as_shared_module())
+        .register_global_module(BasicMapPackage::new().as_shared_module())
+        .register_global_module(MoreStringPackage::new().as_shared_module());
     engine
 }
 

@@ -16,7 +16,8 @@ use crate::script::error::{ScriptError, Source};
 use crate::script::hooks::{
     self, Collected, Collector, END_OF_SCRIPT, Stateful, TEST_PREFIX, guarded, unshared,
 };
-use crate::script::{answers, facts, request, rules, selftest, simulated};
+use crate::script::vars::{self, Vars};
+use crate::script::{answers, facts, helpers, request, rules, selftest, simulated};
 
 /// The longest script file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -46,6 +47,7 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
     let mut loader = Loader {
         dir,
         limits: &given.limits,
+        vars: Vars::new(&given.vars),
         natives,
         engine,
         collector: collector.clone(),
@@ -78,9 +80,11 @@ pub fn bare_engine(given: &Given, collector: &Collector) -> Engine {
     answers::register(&mut engine);
     rules::register(&mut engine);
     facts::register(&mut engine);
+    helpers::register(&mut engine, &given.limits);
     simulated::register(&mut engine);
     selftest::register(&mut engine);
     hooks::register(&mut engine, collector);
+    vars::register(&mut engine, &Vars::new(&given.vars));
     engine
 }
 
@@ -182,6 +186,7 @@ enum Library {
 struct Loader<'a> {
     dir: &'a Path,
     limits: &'a ScriptLimits,
+    vars: Vars,
     natives: Natives,
     engine: Engine,
     collector: Collector,
@@ -250,7 +255,8 @@ impl Loader<'_> {
             }
         };
         self.sources.insert(source.file.clone(), source.clone());
-        let mut ast = match self.engine.compile(&source.text) {
+        let scope = self.vars.scope();
+        let mut ast = match self.engine.compile_with_scope(&scope, &source.text) {
             Ok(ast) => ast,
             Err(error) => {
                 self.errors.push(source.error(error.1, error.0.to_string()));
@@ -276,7 +282,7 @@ impl Loader<'_> {
         if !complete {
             return None;
         }
-        let errors = check::calls(&source, &ast, &self.natives, &modules);
+        let errors = check::calls(&source, &ast, &self.natives, &modules, &self.vars);
         let fine = errors.is_empty();
         self.errors.extend(errors);
         fine.then_some((source, ast))

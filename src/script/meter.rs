@@ -102,7 +102,7 @@ impl Meter {
         let now = clock(ClockId::ThreadCPUTime);
         let begun = *self.begun.get_or_insert(now);
         if now.saturating_sub(begun) > self.cpu_time_max {
-            self.over = Some(Over::CpuTime(self.cpu_time_max));
+            self.over = self.over.or(Some(Over::CpuTime(self.cpu_time_max)));
         }
     }
 
@@ -123,6 +123,21 @@ pub fn tick() -> Option<Over> {
     let over = meter.tick();
     METER.set(meter);
     over
+}
+
+/// Looks at the clock before and after a piece of native work that takes much longer than an
+/// operation. `Err` when the running call is over a limit, now or before.
+pub fn weighed<T>(work: impl FnOnce() -> T) -> Result<T, Over> {
+    let look = || {
+        let mut meter = METER.get();
+        meter.look();
+        METER.set(meter);
+        meter.over.map_or(Ok(()), Err)
+    };
+    look()?;
+    let done = work();
+    look()?;
+    Ok(done)
 }
 
 /// Runs `call` under its limits. `Err` when it went over one, whatever it returned.
@@ -188,6 +203,25 @@ mod tests {
             while tick().is_none() {}
         });
         assert_eq!(over, Some(Over::CpuTime(Duration::from_millis(5))));
+    }
+
+    #[test]
+    fn heavy_work_is_noticed_without_any_operation() {
+        let busy = || {
+            let begun = thread_cpu_time();
+            while thread_cpu_time() - begun < Duration::from_millis(6) {}
+        };
+        let (result, over) = metered(u64::MAX, Duration::from_millis(5), || {
+            weighed(busy).is_ok() || weighed(|| ()).is_ok()
+        });
+        assert_eq!(
+            (result, over),
+            (false, Some(Over::CpuTime(Duration::from_millis(5))))
+        );
+        assert_eq!(
+            metered(1, Duration::from_secs(9), || weighed(|| 1)).0,
+            Ok(1)
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod facts;
 mod field;
 pub mod guard;
 pub mod head;
+mod helpers;
 pub mod history;
 mod hooks;
 mod load;
@@ -30,6 +31,7 @@ pub mod shadow;
 mod shown;
 mod simulated;
 pub mod trial;
+mod vars;
 pub mod version;
 
 #[cfg(test)]

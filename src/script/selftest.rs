@@ -121,12 +121,12 @@ fn register_asserts(engine: &mut Engine) {
         ),
     ] {
         engine.document(
-            &format!("{name}(left: Dynamic, right: Dynamic)"),
+            &format!("{name}(left: ?, right: ?)"),
             words,
             move |left: Dynamic, right: Dynamic| compared(name, equal, &left, &right, ""),
         );
         engine.document(
-            &format!("{name}(left: Dynamic, right: Dynamic, message: String)"),
+            &format!("{name}(left: ?, right: ?, message: String)"),
             words,
             move |left: Dynamic, right: Dynamic, message: &str| {
                 compared(name, equal, &left, &right, message)

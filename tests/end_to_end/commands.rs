@@ -10,6 +10,8 @@ lines![
     Process check_tells_that_all_is_well,
     Process check_tells_everything_that_is_wrong_with_file_and_line,
     Process serve_refuses_what_check_refuses,
+    Process the_definitions_for_editors_are_written_below_the_scripts,
+    Process definitions_are_not_written_where_no_scripts_are,
     Process unknown_keys_are_refused_with_what_was_probably_meant,
     Process variables_of_the_environment_go_before_the_file,
     Process variables_that_are_not_known_are_refused,
@@ -103,6 +105,40 @@ async fn serve_refuses_what_check_refuses(bench: Bench) {
         ran.err.contains("session.rhai:1:") && ran.err.contains("prox"),
         "{ran:?}"
     );
+}
+
+async fn the_definitions_for_editors_are_written_below_the_scripts(bench: Bench) {
+    let setup = bench.setup();
+    setup.write();
+    let file = "scripts/.definitions/wakegate.d.rhai";
+    let read = || std::fs::read_to_string(bench.dir().join(file)).expect(file);
+    // By name, which needs no good configuration, and then by the configuration.
+    let ran = setup.run(&["definitions", "scripts"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains(file), "{ran:?}");
+    let first = read();
+    for told in [
+        "module static;\n",
+        "\nfn proxy(name: String) -> ProxyDecision;\n",
+        "\nfn get path(req: Request) -> String;\n",
+    ] {
+        assert!(first.contains(told), "{told} is not in\n{first}");
+    }
+    std::fs::write(bench.dir().join(file), "old").expect("it can be written");
+    let ran = run(&setup, "definitions").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains(file), "{ran:?}");
+    assert_eq!(read(), first);
+    let ran = run(&setup, "check").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+async fn definitions_are_not_written_where_no_scripts_are(bench: Bench) {
+    let setup = bench.setup();
+    let ran = setup.run(&["definitions", "no/such"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("no/such"), "{ran:?}");
+    assert!(!bench.dir().join("no").exists());
 }
 
 async fn unknown_keys_are_refused_with_what_was_probably_meant(bench: Bench) {
@@ -211,6 +247,7 @@ async fn the_help_names_the_commands_and_where_to_begin(bench: Bench) {
     for told in [
         "serve",
         "check",
+        "definitions",
         "demo",
         "minion",
         "gateway.toml",

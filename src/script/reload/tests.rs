@@ -168,6 +168,21 @@ fn a_file_that_no_script_imports_makes_no_version() {
 }
 
 #[test]
+fn definitions_for_editors_make_no_version() {
+    let place = Place::plain();
+    let mut reload = place.reload();
+    reload.judge(&Listing::of(reload.dir()));
+    let (before, known) = (Listing::of(reload.dir()), changes(&place));
+    crate::script::definitions::write(reload.dir()).unwrap();
+    let listing = Listing::of(reload.dir());
+    assert!(listing.files().eq(before.files()));
+    assert_eq!(listing.digest(), before.digest());
+    assert_eq!(reload.judge(&listing), Judged::Settled);
+    assert_eq!(changes(&place), known);
+    assert_eq!(place.history.tell().newest, 1);
+}
+
+#[test]
 fn all_errors_of_refused_content_are_told_with_their_lines() {
     let place = Place::plain();
     let mut reload = place.reload();

@@ -4,6 +4,7 @@ mod decisions;
 mod explaining;
 mod files;
 mod held;
+mod helpers;
 mod hooks;
 mod hours;
 mod memo;
@@ -12,6 +13,7 @@ mod selftests;
 mod shadows;
 mod swaps;
 mod traps;
+mod vars;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tempfile::TempDir;
 
-use crate::config::ScriptLimits;
+use crate::config::{Given, ScriptLimits};
 use crate::decision::{Decision, ProxyDecision, RequestFacts};
 use crate::script::version::{ScriptError, Version};
 
@@ -45,25 +47,38 @@ impl Dir {
 
     /// With the default limits but for CPU time, which a busy machine and a debug build use up.
     pub fn load(&self) -> Result<Version, Vec<ScriptError>> {
-        self.load_with(&ScriptLimits {
-            cpu_time_max: Duration::from_secs(20),
-            load_cpu_time_max: Duration::from_secs(20),
-            ..ScriptLimits::default()
-        })
+        self.load_with(&unhurried())
     }
 
     pub fn load_with(&self, limits: &ScriptLimits) -> Result<Version, Vec<ScriptError>> {
-        Version::load(self.0.path(), &(*limits).into(), 1)
+        self.load_given(&(*limits).into())
+    }
+
+    pub fn load_given(&self, given: &Given) -> Result<Version, Vec<ScriptError>> {
+        Version::load(self.0.path(), given, 1)
     }
 
     /// The errors of loading, without the directory's name.
     pub fn errors(&self) -> Vec<String> {
+        self.without_dir(self.load())
+    }
+
+    pub fn without_dir(&self, loaded: Result<Version, Vec<ScriptError>>) -> Vec<String> {
         let dir = format!("{}/", self.0.path().display());
-        let errors = self.load().err().unwrap_or_default();
+        let errors = loaded.err().unwrap_or_default();
         errors
             .iter()
             .map(|error| error.to_string().replace(&dir, ""))
             .collect()
+    }
+}
+
+/// The default limits without the one of time, which a busy machine and a debug build use up.
+pub fn unhurried() -> ScriptLimits {
+    ScriptLimits {
+        cpu_time_max: Duration::from_secs(20),
+        load_cpu_time_max: Duration::from_secs(20),
+        ..ScriptLimits::default()
     }
 }
 
