@@ -14,7 +14,10 @@ use crate::script::head::Head;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// What stands in a kept head for a secret that no script has read.
-pub const MASK: &[u8] = b"***";
+pub const MASK: &[u8] = MASK_TEXT.as_bytes();
+
+/// The same as text.
+pub const MASK_TEXT: &str = "***";
 
 /// The last heads, in a ring.
 #[derive(Debug)]
@@ -227,6 +230,49 @@ impl Secrets {
 
 fn is_secret(name: &HeaderName) -> bool {
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
+}
+
+/// The secrets that a script read of a head, as it got them, longest first.
+pub fn secrets_read(head: &Head, reads: &[Field], untold: bool) -> Vec<String> {
+    let facts = head.facts();
+    let mut secrets = Vec::new();
+    let mut add = |field: &Field| secrets.extend(field.text(&field.of(&facts, None)));
+    for field in reads {
+        match field {
+            Field::Cookie(_) => add(field),
+            Field::Header(name) if is_secret(name) => add(field),
+            _ => {}
+        }
+    }
+    if untold || reads.contains(&Field::Header(COOKIE)) {
+        // Whoever has all of them may have taken them apart.
+        let cookies = head.headers.get_all(COOKIE).iter();
+        let pairs = cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+        for pair in pairs {
+            if let Some(equals) = pair.iter().position(|byte| *byte == b'=') {
+                let value = pair[equals + 1..].trim_ascii();
+                secrets.push(String::from_utf8_lossy(value).into_owned());
+            }
+        }
+    }
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION] {
+        if untold || reads.contains(&Field::Header(name.clone())) {
+            let values = head.headers.get_all(&name).iter();
+            for value in values {
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                // `Bearer abc`: a script may show what comes after the scheme.
+                secrets.extend(
+                    text.split_once(' ')
+                        .map(|(_, token)| token.trim().to_owned()),
+                );
+                secrets.push(text);
+            }
+        }
+    }
+    // A short one would be found in words that have nothing to do with it.
+    secrets.retain(|secret| secret.len() >= 4);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 /// Whether what a script read of a kept head is a mask in place of a secret.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::script::error::ScriptError;
 use crate::script::head::Head;
-use crate::script::recent::is_masked;
+use crate::script::recent::{MASK_TEXT, is_masked, secrets_read};
 use crate::script::shown;
 use crate::script::version::{Evaluated, Version};
 
@@ -118,7 +118,8 @@ pub fn compare(
                 });
                 if !known && errors.len() < ERRORS_MAX {
                     let mut error = error.clone();
-                    error.message = format!("{} {}: {}", head.method, head.path, error.message);
+                    let message = without_secrets(head, &new, error.message);
+                    error.message = format!("{} {}: {message}", head.method, head.path);
                     errors.push(error);
                 }
             }
@@ -126,7 +127,7 @@ pub fn compare(
             (old_decision, Ok(new_decision)) => {
                 let is_same = matches!(old_decision, Ok(old) if old == new_decision);
                 if !is_same {
-                    report.add(head, line(&old), line(&new));
+                    report.add(head, line(head, &old), line(head, &new));
                 }
             }
         }
@@ -160,9 +161,18 @@ impl Report {
     }
 }
 
-fn line(evaluated: &Evaluated<'_>) -> String {
-    match &evaluated.decision {
+fn line(head: &Head, evaluated: &Evaluated<'_>) -> String {
+    let line = match &evaluated.decision {
         Ok(decision) => shown::line(decision.as_ref()),
         Err(error) => format!("error: {}", error.message),
+    };
+    without_secrets(head, evaluated, line)
+}
+
+/// What a script read of a secret may stand in what it says, and is nobody else's business.
+fn without_secrets(head: &Head, evaluated: &Evaluated<'_>, mut text: String) -> String {
+    for secret in secrets_read(head, &evaluated.reads, evaluated.untold) {
+        text = text.replace(&secret, MASK_TEXT);
     }
+    text
 }

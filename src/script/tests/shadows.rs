@@ -181,3 +181,41 @@ fn trying_ends_when_its_time_is_over() {
     assert_eq!(report.compared + report.left_out, 50);
     assert!(report.left_out > 0);
 }
+
+#[test]
+fn what_a_script_read_of_a_secret_is_not_told() {
+    let blind = "route(\"/\", |req| if req.cookie(\"id\") + req.header(\"authorization\") == \"\" { respond(200) });";
+    let sent = [Sent::get("/")
+        .with("cookie", "id=s3cret-cookie")
+        .with("authorization", "Bearer s3cret-token")];
+    for telling in [
+        "respond(200, req.cookie(\"id\"))",
+        "respond(200, req.header(\"authorization\"))",
+        "respond(200, req.header(\"authorization\").sub_string(7))",
+        "redirect(302, \"/\" + req.header(\"cookie\"))",
+        "{ let s = \"\"; for c in req.header(\"cookie\").split(\"=\") { s = c; } redirect(302, \"/\" + s) }",
+        "respond(200, req.headers[\"authorization\"])",
+    ] {
+        let after = format!("route(\"/\", |req| {telling});");
+        // The header of all cookies was not read before, and so it is not kept.
+        let before = if telling.contains("header(\"cookie") {
+            "route(\"/\", |req| { let all = req.header(\"cookie\"); });"
+        } else {
+            blind
+        };
+        let report = compared(before, &after, &sent).unwrap();
+        assert_eq!(report.changed, 1, "{telling}");
+        let told = told(&report).concat();
+        assert!(
+            !told.contains("s3cret") && told.contains("***"),
+            "{telling}: {told}"
+        );
+    }
+    let errors = compared(
+        blind,
+        "route(\"/\", |req| proxy(\" \" + req.cookie(\"id\")));",
+        &sent,
+    )
+    .unwrap_err();
+    assert!(!errors[0].to_string().contains("s3cret"), "{}", errors[0]);
+}
