@@ -84,12 +84,15 @@ pub fn register(engine: &mut Engine, given: &Given) {
     engine.register_type_with_name::<Request>("Request");
     register_texts(engine);
     register_time(engine, &given.time_zone);
+    let segments_max = given.limits.array_items_max;
     engine.document(
         "get segments(req: Request) -> Array",
-        r#"The segments of the path, decoded: `["a", "b c"]` of `/a/b%20c`, `[""]` of `/`."#,
-        |_: &mut Request| -> Raw<Array> {
+        r#"The segments of the path, decoded: `["a", "b c"]` of `/a/b%20c`, `[""]` of `/`.
+        Of a path with more of them than an array may have items, the first ones."#,
+        move |_: &mut Request| -> Raw<Array> {
             let path = read(Field::Path)?.unwrap_or_default();
             Ok(segments(&path)
+                .take(segments_max)
                 .map(|segment| decoded(segment.as_bytes()).into())
                 .collect())
         },

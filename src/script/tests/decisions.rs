@@ -227,3 +227,13 @@ fn bad_values_are_errors_at_their_place() {
         );
     }
 }
+
+#[test]
+fn a_path_of_more_segments_than_an_array_may_have_items_is_no_failure() {
+    let version = load(
+        "route(\"/{*rest}\", |req| respond(200, `${req.segments.len()} ${req.segment(1200)}`));",
+    );
+    let path = format!("/{}last", "x/".repeat(1_200));
+    assert_eq!(said(&version, &Sent::get(&path)), "1000 last");
+    assert_eq!(said(&version, &Sent::get("/a/b")), "2 ");
+}
