@@ -63,7 +63,7 @@ pub trait Decide: 'static {
     }
 
     /// The requests seen last, oldest first.
-    fn recent(&self) -> Vec<Head> {
+    fn recent(&mut self) -> Vec<Head> {
         Vec::new()
     }
 }
@@ -98,7 +98,7 @@ impl Decide for Decider {
         Decider::questions(self)
     }
 
-    fn recent(&self) -> Vec<Head> {
+    fn recent(&mut self) -> Vec<Head> {
         Decider::recent(self)
     }
 }

@@ -218,7 +218,7 @@ async fn answer_questions<W: Wake, D: Decide>(
     mut questions: mpsc::Receiver<Question>,
 ) {
     while let Some(question) = questions.recv().await {
-        question.answer(worker.decider.borrow().recent());
+        question.answer(worker.decider.borrow_mut().recent());
     }
 }
 

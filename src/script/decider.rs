@@ -78,12 +78,8 @@ impl Decider {
             self.recent.see(request, false);
             return Ok(decided(remembered));
         }
-        let Asked {
-            decision,
-            reads,
-            untold,
-        } = self.version.ask(route, request, &captures);
-        self.recent.secrets_read(&reads, untold);
+        let Asked { decision, reads } = self.version.ask(route, request, &captures);
+        self.recent.secrets_read(&reads);
         self.recent.see(request, true);
         let decision = match decision {
             Ok(decision) => decision.map(Arc::new),
@@ -92,12 +88,12 @@ impl Decider {
                 return Err(error.into());
             }
         };
-        if untold || self.memo.is_off() {
+        if !reads.are_all_told() || self.memo.is_off() {
             self.counts.count(Source::Bypass);
         } else {
             self.counts.count(Source::Miss);
             self.memo
-                .insert(route, request, &captures, reads, decision.clone());
+                .insert(route, request, &captures, reads.fields, decision.clone());
         }
         Ok(decided(&decision))
     }
@@ -112,8 +108,10 @@ impl Decider {
         self.memo.entries()
     }
 
-    /// The request heads that were seen last, oldest first.
-    pub fn recent(&self) -> Vec<Head> {
+    /// The request heads that were seen last, oldest first, with no secrets but those that the
+    /// current version has read.
+    pub fn recent(&mut self) -> Vec<Head> {
+        self.refresh();
         self.recent.heads()
     }
 
@@ -129,7 +127,7 @@ impl Decider {
             self.counts.turn_to(self.version.number());
             self.memo = self.version.memo();
             self.patterns = patterns_of(&self.version);
-            self.recent.forget_what_is_secret();
+            self.recent.forget_secrets();
         }
     }
 }

@@ -141,7 +141,7 @@ impl Version {
         let facts = head.facts();
         let evaluated = self.evaluate(&facts);
         let captures = self.find(&facts).map(|(_, captures)| captures);
-        let reads = evaluated.reads.iter().map(|field| Read {
+        let reads = evaluated.reads.fields.iter().map(|field| Read {
             field: field.to_string(),
             value: field.text(&field.of(&facts, captures.as_ref())),
         });
@@ -161,8 +161,8 @@ impl Version {
             hash: self.hash().to_owned(),
             routes: self.routes_for(head),
             reads: reads.collect(),
-            reads_all_headers: evaluated.untold,
-            remembered: !evaluated.untold
+            reads_all_headers: evaluated.reads.all_headers,
+            remembered: evaluated.reads.are_all_told()
                 && !evaluated.pattern.is_empty()
                 && evaluated.decision.is_ok()
                 && !self.memo().is_off(),

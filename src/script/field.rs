@@ -33,6 +33,33 @@ pub enum Field {
     Time(TimePart, TimeZone),
 }
 
+/// What a handler read of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reads {
+    /// In order and once each.
+    pub fields: Vec<Field>,
+    /// It also had all headers at once.
+    pub all_headers: bool,
+    /// It read more than is recorded.
+    pub more: bool,
+}
+
+impl Reads {
+    /// Whether the fields are all that was read.
+    pub fn are_all_told(&self) -> bool {
+        !self.all_headers && !self.more
+    }
+}
+
+impl From<&[Field]> for Reads {
+    fn from(fields: &[Field]) -> Self {
+        Self {
+            fields: fields.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 /// What a clock or a calendar shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimePart {

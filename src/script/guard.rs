@@ -15,6 +15,8 @@ pub struct Guard {
     until: Instant,
     /// The share of failures past which it goes back.
     failures_max: f64,
+    /// Counts of before its minute, which say nothing about it.
+    before: (u64, u64),
 }
 
 /// What is to be done with the version.
@@ -29,8 +31,10 @@ pub enum Verdict {
 }
 
 impl Guard {
-    pub fn new(version: u64, failures_max: f64, now: Instant) -> Self {
+    /// `before`: decisions that were asked of it and failures that it had so far.
+    pub fn new(version: u64, failures_max: f64, now: Instant, before: (u64, u64)) -> Self {
         Self {
+            before,
             version,
             until: now + WATCHED,
             failures_max,
@@ -41,12 +45,15 @@ impl Guard {
         self.version
     }
 
-    /// `asked` decisions of the version so far, of which `failed` failed.
+    /// `asked` decisions of the version so far, and `failed` failures of it, those of hooks other than
+    /// routes included.
     pub fn judge(&self, now: Instant, asked: u64, failed: u64) -> Verdict {
+        let asked = asked.saturating_sub(self.before.0);
+        let failed = failed.saturating_sub(self.before.1);
         let share = failed as f64 / asked.max(1) as f64;
         if asked >= DECISIONS_MIN && share > self.failures_max {
             return Verdict::GoBack(format!(
-                "version {} of the scripts failed on {failed} of {asked} requests, more than the share of {} \
+                "version {} of the scripts failed {failed} times on {asked} requests, more than the share of {} \
                  that scripts.rollback_failures_max allows",
                 self.version, self.failures_max
             ));
@@ -66,7 +73,7 @@ mod tests {
     #[test]
     fn a_version_goes_back_when_more_fails_than_may() {
         let begin = Instant::now();
-        let guard = Guard::new(7, 0.1, begin);
+        let guard = Guard::new(7, 0.1, begin, (0, 0));
         let soon = begin + Duration::from_secs(1);
         let over = begin + WATCHED;
         assert_eq!(guard.judge(soon, 0, 0), Verdict::Watch);
@@ -75,8 +82,11 @@ mod tests {
         assert!(matches!(guard.judge(soon, 10, 2), Verdict::GoBack(_)));
         assert_eq!(guard.judge(over, 1_000, 100), Verdict::Trusted);
         assert!(matches!(guard.judge(over, 1_000, 101), Verdict::GoBack(_)));
-        let strict = Guard::new(7, 0.0, begin);
+        let strict = Guard::new(7, 0.0, begin, (0, 0));
         assert!(matches!(strict.judge(soon, 1_000, 1), Verdict::GoBack(_)));
         assert_eq!(strict.judge(soon, 1_000, 0), Verdict::Watch);
+        let again = Guard::new(7, 0.1, begin, (100, 100));
+        assert_eq!(again.judge(soon, 200, 105), Verdict::Watch);
+        assert!(matches!(again.judge(soon, 200, 115), Verdict::GoBack(_)));
     }
 }

@@ -33,6 +33,14 @@ pub struct Told {
     pub kept: Vec<Good<Arc<Version>>>,
 }
 
+impl Told {
+    /// Decisions that were asked of the version that serves, and its failures of all kinds.
+    pub fn failures_of(&self, scripts: &Scripts) -> (u64, u64) {
+        let (asked, failed) = scripts.asked_and_failed(self.serving.number);
+        (asked, failed + self.serving.version.failures())
+    }
+}
+
 /// Every version that can serve, and the one that does.
 pub struct History {
     scripts: Arc<Scripts>,

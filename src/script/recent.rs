@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::decision::RequestFacts;
-use crate::script::field::Field;
+use crate::script::field::{Field, Reads};
 use crate::script::head::Head;
 
 /// A longer head is not kept, in bytes of text.
@@ -81,9 +81,9 @@ impl Recent {
     }
 
     /// What the scripts have read of a request may be kept from then on.
-    pub fn secrets_read(&mut self, reads: &[Field], untold: bool) {
-        self.secrets.all |= untold;
-        for field in reads {
+    pub fn secrets_read(&mut self, reads: &Reads) {
+        self.secrets.all |= reads.all_headers;
+        for field in &reads.fields {
             match field {
                 Field::Header(name) if is_secret(name) && !self.secrets.headers.contains(name) => {
                     self.secrets.headers.push(name.clone());
@@ -96,9 +96,13 @@ impl Recent {
         }
     }
 
-    /// Other scripts read other secrets.
-    pub fn forget_what_is_secret(&mut self) {
+    /// Other scripts read other secrets: what those before them read is no longer kept.
+    pub fn forget_secrets(&mut self) {
         self.secrets = Secrets::default();
+        for kept in &mut self.kept {
+            let head = kept.head();
+            kept.take(&head.facts(), &self.secrets);
+        }
     }
 
     /// Oldest first.
@@ -233,18 +237,18 @@ fn is_secret(name: &HeaderName) -> bool {
 }
 
 /// The secrets that a script read of a head, as it got them, longest first.
-pub fn secrets_read(head: &Head, reads: &[Field], untold: bool) -> Vec<String> {
+pub fn secrets_read(head: &Head, reads: &Reads) -> Vec<String> {
     let facts = head.facts();
     let mut secrets = Vec::new();
     let mut add = |field: &Field| secrets.extend(field.text(&field.of(&facts, None)));
-    for field in reads {
+    for field in &reads.fields {
         match field {
             Field::Cookie(_) => add(field),
             Field::Header(name) if is_secret(name) => add(field),
             _ => {}
         }
     }
-    if untold || reads.contains(&Field::Header(COOKIE)) {
+    if reads.all_headers || reads.more || reads.fields.contains(&Field::Header(COOKIE)) {
         // Whoever has all of them may have taken them apart.
         let cookies = head.headers.get_all(COOKIE).iter();
         let pairs = cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
@@ -256,7 +260,7 @@ pub fn secrets_read(head: &Head, reads: &[Field], untold: bool) -> Vec<String> {
         }
     }
     for name in [AUTHORIZATION, PROXY_AUTHORIZATION] {
-        if untold || reads.contains(&Field::Header(name.clone())) {
+        if reads.all_headers || reads.more || reads.fields.contains(&Field::Header(name.clone())) {
             let values = head.headers.get_all(&name).iter();
             for value in values {
                 let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -276,7 +280,7 @@ pub fn secrets_read(head: &Head, reads: &[Field], untold: bool) -> Vec<String> {
 }
 
 /// Whether what a script read of a kept head is a mask in place of a secret.
-pub fn is_masked(head: &Head, reads: &[Field], untold: bool) -> bool {
+pub fn is_masked(head: &Head, reads: &Reads) -> bool {
     let has_mask = |name: &HeaderName| {
         let values = head.headers.get_all(name);
         values.iter().any(|value| {
@@ -287,11 +291,12 @@ pub fn is_masked(head: &Head, reads: &[Field], untold: bool) -> bool {
         })
     };
     let facts = head.facts();
-    (untold
+    let may_be_any = reads.all_headers || reads.more;
+    (may_be_any
         && [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE]
             .iter()
             .any(has_mask))
-        || reads.iter().any(|field| match field {
+        || reads.fields.iter().any(|field| match field {
             Field::Header(name) if is_secret(name) => has_mask(name),
             Field::Cookie(_) => field.of(&facts, None).bytes() == Some(MASK),
             _ => false,
@@ -371,9 +376,13 @@ mod tests {
             .with("proxy-authorization", "Basic def")
             .with("cookie", "id=1; theme=dark; lone")
             .with("cookie", "id=2");
-        let kept = |reads: &[Field], untold: bool| {
+        let kept = |reads: &[Field], all_headers: bool| {
+            let reads = Reads {
+                all_headers,
+                ..Reads::from(reads)
+            };
             let mut recent = Recent::new(1);
-            recent.secrets_read(reads, untold);
+            recent.secrets_read(&reads);
             recent.see(&sent.facts(), true);
             let head = recent.heads().remove(0);
             let values = |name: &str| {
@@ -381,7 +390,7 @@ mod tests {
                 let values = values.map(|value| value.to_str().unwrap().to_owned());
                 values.collect::<Vec<_>>().join("|")
             };
-            let masked = is_masked(&head, reads, untold);
+            let masked = is_masked(&head, &reads);
             (
                 values("authorization"),
                 values("proxy-authorization"),
@@ -418,7 +427,7 @@ mod tests {
             .with("authorization", "Bearer abc")
             .with("cookie", "id=1; theme=dark");
         let mut recent = Recent::new(1);
-        recent.secrets_read(&[Field::Cookie("id".into())], false);
+        recent.secrets_read(&Reads::from(&[Field::Cookie("id".into())][..]));
         recent.see(&sent.facts(), true);
         let head = recent.heads().remove(0);
         for (field, masked) in [
@@ -431,11 +440,46 @@ mod tests {
             (Field::Header(PROXY_AUTHORIZATION), false),
         ] {
             assert_eq!(
-                is_masked(&head, std::slice::from_ref(&field), false),
+                is_masked(&head, &Reads::from(std::slice::from_ref(&field))),
                 masked,
                 "{field:?}"
             );
         }
-        assert!(is_masked(&head, &[], true));
+        let all = Reads {
+            all_headers: true,
+            ..Reads::default()
+        };
+        assert!(is_masked(&head, &all));
+        // Nobody knows what else was read.
+        let more = Reads {
+            more: true,
+            ..Reads::default()
+        };
+        assert!(is_masked(&head, &more));
+    }
+
+    #[test]
+    fn secrets_are_gone_when_other_scripts_decide() {
+        let sent = Sent::get("/").with("cookie", "id=1");
+        let mut recent = Recent::new(2);
+        recent.secrets_read(&Reads::from(&[Field::Cookie("id".into())][..]));
+        recent.see(&sent.facts(), true);
+        assert_eq!(recent.heads()[0].headers["cookie"], "id=1");
+        recent.forget_secrets();
+        assert_eq!(recent.heads()[0].headers["cookie"], "id=***");
+        recent.see(&sent.facts(), true);
+        assert_eq!(recent.heads()[1].headers["cookie"], "id=***");
+    }
+
+    #[test]
+    fn reading_very_much_lets_no_secret_be_kept() {
+        let sent = Sent::get("/").with("authorization", "Bearer abc");
+        let mut recent = Recent::new(1);
+        recent.secrets_read(&Reads {
+            more: true,
+            ..Reads::default()
+        });
+        recent.see(&sent.facts(), true);
+        assert_eq!(recent.heads()[0].headers["authorization"], "***");
     }
 }

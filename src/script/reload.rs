@@ -24,7 +24,7 @@ use crate::script::trial;
 const QUIET: Duration = Duration::from_millis(100);
 
 /// How long it may be unquiet before it is looked at all the same.
-const UNQUIET_MAX: Duration = Duration::from_millis(500);
+const UNQUIET_MAX: Duration = Duration::from_millis(150);
 
 /// Between two looks that no event asked for: not every file system tells of changes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -137,13 +137,16 @@ impl Watch {
         let (serving, now) = (told.serving.number, Instant::now());
         if serving != self.known {
             self.known = serving;
+            // What it had before is of its trial, or of an earlier time.
+            let before = told.failures_of(history.scripts());
             // One that was gone back to has had its minute.
-            self.guard = (serving == told.newest).then(|| Guard::new(serving, failures_max, now));
+            let is_new = serving == told.newest;
+            self.guard = is_new.then(|| Guard::new(serving, failures_max, now, before));
         }
         let Some(guard) = &self.guard else {
             return;
         };
-        let (asked, failed) = history.scripts().asked_and_failed(guard.version());
+        let (asked, failed) = told.failures_of(history.scripts());
         match guard.judge(now, asked, failed) {
             Verdict::Watch => {}
             Verdict::Trusted => self.guard = None,

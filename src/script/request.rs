@@ -11,7 +11,7 @@ use crate::config::Given;
 use crate::decision::RequestFacts;
 use crate::script::documented::Documented as _;
 use crate::script::engine::{Raw, refuse};
-use crate::script::field::{Field, RawValue, TimePart, decoded, header, segments};
+use crate::script::field::{Field, RawValue, Reads, TimePart, decoded, header, segments};
 use crate::script::routes::Captures;
 
 /// Reads that one evaluation may have and still be remembered.
@@ -29,8 +29,10 @@ pub struct Reading<'a> {
     facts: &'a RequestFacts<'a>,
     captures: Option<&'a Captures<'a>>,
     reads: RefCell<Vec<Field>>,
-    /// Something was read that is not recorded, or too much.
-    untold: Cell<bool>,
+    /// All headers were read at once.
+    all_headers: Cell<bool>,
+    /// More was read than is recorded.
+    more: Cell<bool>,
 }
 
 impl<'a> Reading<'a> {
@@ -39,7 +41,8 @@ impl<'a> Reading<'a> {
             facts,
             captures,
             reads: RefCell::default(),
-            untold: Cell::new(false),
+            all_headers: Cell::new(false),
+            more: Cell::new(false),
         }
     }
 
@@ -48,9 +51,13 @@ impl<'a> Reading<'a> {
         READING.set(self, call)
     }
 
-    /// What was read, in order and once each, and whether something else was read too.
-    pub fn into_reads(self) -> (Vec<Field>, bool) {
-        (self.reads.into_inner(), self.untold.get())
+    /// What was read.
+    pub fn into_reads(self) -> Reads {
+        Reads {
+            fields: self.reads.into_inner(),
+            all_headers: self.all_headers.get(),
+            more: self.more.get(),
+        }
     }
 
     fn read<T>(&self, field: Field, take: impl FnOnce(&Field, &RawValue<'_>) -> T) -> T {
@@ -61,7 +68,7 @@ impl<'a> Reading<'a> {
         } else if reads.len() < READS_MAX {
             reads.push(field);
         } else {
-            self.untold.set(true);
+            self.more.set(true);
         }
         taken
     }
@@ -262,7 +269,7 @@ fn text(field: Option<Field>) -> Raw<String> {
 /// All headers in a map. What it depends on is not worth recording.
 fn all_headers() -> Raw<Map> {
     reading(|reading| {
-        reading.untold.set(true);
+        reading.all_headers.set(true);
         let names = reading.facts.headers.keys();
         names
             .map(|name| {

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::decision::Decision;
 use crate::script::error::ScriptError;
+use crate::script::field::Reads;
 use crate::script::head::Head;
 use crate::script::recent::{MASK_TEXT, is_masked, secrets_read};
 use crate::script::shown;
-use crate::script::version::{Evaluated, Version};
+use crate::script::version::Version;
+use crate::spec::WorkloadSpec;
 
 /// Differences that are told one by one.
 const DIFFERENCES_MAX: usize = 50;
@@ -104,14 +107,13 @@ pub fn compare(
             report.left_out = heads.len() - n;
             break;
         }
-        let new = after.evaluate(&head.facts());
-        if is_masked(head, &new.reads, new.untold) {
+        let (old, new) = (asked(before, head), asked(after, head));
+        if is_masked(head, &old.reads) || is_masked(head, &new.reads) {
             report.uncompared += 1;
             continue;
         }
         report.compared += 1;
-        let old = before.evaluate(&head.facts());
-        match (&old.decision, &new.decision) {
+        match (&old.outcome, &new.outcome) {
             (Ok(_), Err(error)) => {
                 let known = errors.iter().any(|e| {
                     (e.line, e.column, &e.file) == (error.line, error.column, &error.file)
@@ -124,8 +126,8 @@ pub fn compare(
                 }
             }
             (Err(_), Err(_)) => {}
-            (old_decision, Ok(new_decision)) => {
-                let is_same = matches!(old_decision, Ok(old) if old == new_decision);
+            (old_outcome, Ok(new_outcome)) => {
+                let is_same = matches!(old_outcome, Ok(old) if old == new_outcome);
                 if !is_same {
                     report.add(head, line(head, &old), line(head, &new));
                 }
@@ -139,10 +141,34 @@ pub fn compare(
     }
 }
 
+/// What a version makes of a request: its decision, and the container that this would make.
+struct Answered {
+    reads: Reads,
+    outcome: Result<(Option<Decision>, Option<WorkloadSpec>), ScriptError>,
+}
+
+fn asked(version: &Version, head: &Head) -> Answered {
+    let evaluated = version.evaluate(&head.facts());
+    let made = |decision: Option<Decision>| {
+        let spec = match &decision {
+            Some(Decision::Proxy(proxy)) => match &proxy.create {
+                Some(create) => version.fill(&create.template, &create.vars)?,
+                None => None,
+            },
+            _ => None,
+        };
+        Ok((decision, spec))
+    };
+    Answered {
+        reads: evaluated.reads,
+        outcome: evaluated.decision.and_then(made),
+    }
+}
+
 impl Report {
     fn add(&mut self, head: &Head, before: String, mut after: String) {
         if before == after {
-            after += " (with other values)";
+            after += " (with other values, or another container made from its template)";
         }
         self.changed += 1;
         let mut known = self.differences.iter_mut();
@@ -161,17 +187,17 @@ impl Report {
     }
 }
 
-fn line(head: &Head, evaluated: &Evaluated<'_>) -> String {
-    let line = match &evaluated.decision {
-        Ok(decision) => shown::line(decision.as_ref()),
+fn line(head: &Head, answered: &Answered) -> String {
+    let line = match &answered.outcome {
+        Ok((decision, _)) => shown::line(decision.as_ref()),
         Err(error) => format!("error: {}", error.message),
     };
-    without_secrets(head, evaluated, line)
+    without_secrets(head, answered, line)
 }
 
 /// What a script read of a secret may stand in what it says, and is nobody else's business.
-fn without_secrets(head: &Head, evaluated: &Evaluated<'_>, mut text: String) -> String {
-    for secret in secrets_read(head, &evaluated.reads, evaluated.untold) {
+fn without_secrets(head: &Head, answered: &Answered, mut text: String) -> String {
+    for secret in secrets_read(head, &answered.reads) {
         text = text.replace(&secret, MASK_TEXT);
     }
     text

@@ -12,7 +12,7 @@ use crate::script::shadow::{self, Report};
 use crate::script::version::{Version, on_a_deep_stack};
 
 /// For asking two versions about the requests seen last.
-const SHADOW_TIME: Duration = Duration::from_secs(1);
+const SHADOW_TIME: Duration = Duration::from_millis(100);
 
 /// What a version was tried on.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rhai::{Dynamic, Engine};
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ use crate::script::answers;
 pub use crate::script::error::ScriptError;
 use crate::script::error::{Place, Source};
 use crate::script::facts::{self, Container};
-use crate::script::field::Field;
+use crate::script::field::Reads;
 use crate::script::hooks::{Hook, Runner};
 use crate::script::load::load;
 use crate::script::memo::Memo;
@@ -44,15 +45,14 @@ pub struct Version {
     idle: Vec<Hook>,
     on_error: Vec<Hook>,
     tests: Vec<(String, Hook)>,
+    failures: AtomicU64,
 }
 
 /// What asking a route's handler came to.
 pub struct Asked {
     pub decision: Result<Option<Decision>, ScriptError>,
-    /// What the handler read of the request, in order.
-    pub reads: Vec<Field>,
-    /// It also read what is not in `reads`.
-    pub untold: bool,
+    /// What the handler read of the request.
+    pub reads: Reads,
 }
 
 /// A request's way through a version.
@@ -60,10 +60,8 @@ pub struct Evaluated<'v> {
     /// Of the route that matched; `""` where none did.
     pub pattern: &'v str,
     pub decision: Result<Option<Decision>, ScriptError>,
-    /// What the handler read of the request, in order.
-    pub reads: Vec<Field>,
-    /// It also read what is not in `reads`.
-    pub untold: bool,
+    /// What the handler read of the request.
+    pub reads: Reads,
 }
 
 /// What a version has, for people: `wakegate check`, status.
@@ -120,6 +118,7 @@ impl Version {
             idle: collected.idle,
             on_error: collected.on_error,
             tests: named(collected.tests),
+            failures: AtomicU64::new(0),
         })
     }
 
@@ -184,11 +183,9 @@ impl Version {
                     self.checked(answers::decision(answer)?)
                 })
         });
-        let (reads, untold) = reading.into_reads();
         Asked {
             decision,
-            reads,
-            untold,
+            reads: reading.into_reads(),
         }
     }
 
@@ -198,20 +195,14 @@ impl Version {
             return Evaluated {
                 pattern: "",
                 decision: Ok(None),
-                reads: Vec::new(),
-                untold: false,
+                reads: Reads::default(),
             };
         };
-        let Asked {
-            decision,
-            reads,
-            untold,
-        } = self.ask(route, request, &captures);
+        let Asked { decision, reads } = self.ask(route, request, &captures);
         Evaluated {
             pattern: &self.routes[route].0,
             decision,
             reads,
-            untold,
         }
     }
 
@@ -273,7 +264,32 @@ impl Version {
                 runner.call(hook, arguments, answers::reply)
             })
         });
-        Ok(reply?)
+        self.noted(reply)
+    }
+
+    /// Fills a template. `Ok(None)`: there is none of that name.
+    pub fn fill(
+        &self,
+        name: &str,
+        vars: &Map<String, Value>,
+    ) -> Result<Option<WorkloadSpec>, ScriptError> {
+        let Some(hook) = self.templates.get(name) else {
+            return Ok(None);
+        };
+        let vars = facts::vars(vars).map_err(|message| hook.place.error(message))?;
+        self.runner().call(hook, [vars], facts::spec).map(Some)
+    }
+
+    /// Failures of hooks other than routes while they were asked in earnest.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn noted<T>(&self, answer: Result<T, ScriptError>) -> Result<T, ScriptFailure> {
+        if answer.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(answer?)
     }
 
     /// How to know that a container is ready; `Ok(None)` where no hook has a rule for it.
@@ -318,12 +334,12 @@ impl Version {
 impl ContainerRules for Version {
     fn ready(&self, container: &ContainerFacts) -> Result<Option<ReadyRule>, ScriptFailure> {
         let container = Container(Arc::new(container.clone()));
-        Ok(self.ready_rule(&container)?)
+        self.noted(self.ready_rule(&container))
     }
 
     fn idle(&self, container: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure> {
         let container = Container(Arc::new(container.clone()));
-        Ok(self.idle_rule(&container)?)
+        self.noted(self.idle_rule(&container))
     }
 
     fn template(
@@ -331,12 +347,7 @@ impl ContainerRules for Version {
         name: &str,
         vars: &Map<String, Value>,
     ) -> Result<Option<WorkloadSpec>, ScriptFailure> {
-        let Some(hook) = self.templates.get(name) else {
-            return Ok(None);
-        };
-        let vars = facts::vars(vars).map_err(|message| hook.place.error(message))?;
-        let spec = self.runner().call(hook, [vars], facts::spec)?;
-        Ok(Some(spec))
+        self.noted(self.fill(name, vars))
     }
 }
 

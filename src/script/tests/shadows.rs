@@ -91,7 +91,9 @@ fn decisions_that_differ_where_a_line_does_not_show_it_are_told_so() {
     let report = compared(&with("1"), &with("2"), &gets(&["/"])).unwrap();
     assert_eq!(
         told(&report),
-        ["/: proxy a header x-a → proxy a header x-a (with other values) (1)"]
+        [
+            "/: proxy a header x-a → proxy a header x-a (with other values, or another container made from its template) (1)"
+        ]
     );
 }
 
@@ -218,4 +220,56 @@ fn what_a_script_read_of_a_secret_is_not_told() {
     )
     .unwrap_err();
     assert!(!errors[0].to_string().contains("s3cret"), "{}", errors[0]);
+}
+
+#[test]
+fn a_comparison_says_nothing_where_the_old_scripts_read_what_is_not_kept() {
+    let guarded = "route(\"/\", |req| if req.header(\"authorization\") == \"Bearer good\" { proxy(\"app\") } else { respond(401) });";
+    let open = "route(\"/\", |req| proxy(\"app\"));";
+    let scripts = Scripts::new(load(open));
+    let mut decider = Decider::new(scripts.clone());
+    let sent = Sent::get("/").with("authorization", "Bearer good");
+    decider.decide(&sent.facts()).unwrap();
+    let heads = decider.recent();
+    let report = compare(&load(guarded), &load(open), &heads, LONG).unwrap();
+    assert_eq!(
+        (report.compared, report.uncompared, report.changed),
+        (0, 1, 0)
+    );
+}
+
+#[test]
+fn templates_are_tried_too() {
+    let script = |make: &str| {
+        format!(
+            "route(\"/\", |req| proxy(\"a\").create(\"t\", #{{ id: \"a\" }})); template(\"t\", |v| {make});"
+        )
+    };
+    let before = script("#{ name: v.id, image: \"i:1\" }");
+    let errors = compared(
+        &before,
+        &script("#{ name: v.idd, image: \"i:1\" }"),
+        &gets(&["/"]),
+    )
+    .unwrap_err();
+    assert!(errors[0].message.contains("\"idd\""), "{}", errors[0]);
+    let report = compared(
+        &before,
+        &script("#{ name: v.id, image: \"i:2\" }"),
+        &gets(&["/"]),
+    )
+    .unwrap();
+    assert_eq!(report.changed, 1);
+    assert!(
+        told(&report)[0].contains("another container"),
+        "{:?}",
+        told(&report)
+    );
+    let report = compared(
+        &before,
+        &script("#{ image: \"i:1\", name: v.id }"),
+        &gets(&["/"]),
+    )
+    .unwrap();
+    assert_eq!(report.changed, 0);
 }

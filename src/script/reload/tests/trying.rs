@@ -179,7 +179,7 @@ async fn a_version_that_fails_too_often_goes_by_itself_where_that_is_asked_for()
     let told = place.until(|told| told.serving.number == 1).await;
     let reason = told.rolled_back_because.unwrap();
     assert!(
-        reason.starts_with("version 2 of the scripts failed on "),
+        reason.starts_with("version 2 of the scripts failed "),
         "{reason}"
     );
     assert_eq!(told.newest, 2);
