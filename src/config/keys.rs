@@ -123,7 +123,7 @@ pub static KEYS: &[Key<Draft>] = &[
     key!(scripts.shadow_requests_max => config.scripts.shadow_requests_max, Count(0, 10_000),
         "request heads that are kept for that, without the secrets that no script reads"),
     key!(scripts.rollback_failures_max => config.scripts.rollback_failures_max, Optional(Amount(0.0, 1.0)),
-        "share of decisions that may fail in the minute after a change before the old version comes back; default: any"),
+        "share of decisions on which scripts may fail in the minute after a change before the old version comes back; default: any"),
     key!(scripts.operations_max => config.scripts.given.limits.operations_max, Count(100, 1_000_000_000),
         "Rhai operations of one call"),
     key!(scripts.cpu_time_max => config.scripts.given.limits.cpu_time_max, Time(MS, MINUTE),

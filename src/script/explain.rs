@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::{FORWARDED, HOST};
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,13 @@ impl Wish {
                 .map_err(|_| format!("{name:?} is not a header name"))?;
             let value = HeaderValue::from_bytes(value.as_bytes())
                 .map_err(|_| format!("the value of {name} cannot be in a header"))?;
+            if parsed == HOST {
+                // As the gateway takes it from there: without the port.
+                let text = value.to_str().unwrap_or_default();
+                let authority: Result<Authority, _> = text.parse();
+                let authority = authority.map_err(|_| format!("{text:?} is not a host"))?;
+                authority.host().clone_into(&mut head.host);
+            }
             head.headers.append(parsed, value);
         }
         if let Some(client) = self.client {
@@ -89,6 +98,8 @@ pub struct Explanation {
     /// Why there is no decision, with the place in the scripts, when a handler failed.
     pub error: Option<String>,
     pub workload: Option<Workload>,
+    /// What is to be known about this explanation.
+    pub notes: Vec<String>,
 }
 
 /// One route and what it has to do with the request.
@@ -174,6 +185,7 @@ impl Version {
                 Ok(decision) => shown::fields(decision.as_ref(), &facts),
                 Err(_) => Map::new(),
             },
+            notes: notes_on(head),
             error: evaluated.decision.err().map(|error| error.to_string()),
             workload,
         }
@@ -250,6 +262,20 @@ impl Version {
             idle.map_or_else(failed, |rule| shown::idle_fields(rule.as_ref())),
         )
     }
+}
+
+fn notes_on(head: &Head) -> Vec<String> {
+    let says_whence =
+        |name: &HeaderName| *name == FORWARDED || name.as_str().starts_with("x-forwarded-");
+    let has_some = head.headers.keys().any(says_whence);
+    has_some
+        .then(|| {
+            "fields such as X-Forwarded-For are not evaluated here: --client says where the request \
+             comes from, the URL its scheme"
+                .to_owned()
+        })
+        .into_iter()
+        .collect()
 }
 
 fn request_line(head: &Head) -> String {
@@ -332,10 +358,13 @@ impl fmt::Display for Explanation {
                 "not remembered: made anew for each request"
             }
         )?;
-        match &self.workload {
-            Some(workload) => write!(f, "\n{workload}"),
-            None => Ok(()),
+        if let Some(workload) = &self.workload {
+            write!(f, "\n{workload}")?;
         }
+        for note in &self.notes {
+            writeln!(f, "\nnote: {note}")?;
+        }
+        Ok(())
     }
 }
 

@@ -286,7 +286,8 @@ fn seen(event: &notify::Result<notify::Event>, dir: &Path) -> Seen {
     if event.need_rescan() {
         return Seen::Changed;
     }
-    if !event.paths.iter().any(|path| path.starts_with(dir)) {
+    let below = event.paths.iter().filter(|path| path.starts_with(dir));
+    if below.filter(|path| may_be_of_scripts(path)).count() == 0 {
         return Seen::Nothing;
     }
     let is_itself = event.paths.iter().any(|path| path == dir);
@@ -299,6 +300,18 @@ fn seen(event: &notify::Result<notify::Event>, dir: &Path) -> Seen {
             Seen::Replaced
         }
         _ => Seen::Changed,
+    }
+}
+
+/// Whether a change of it may change the scripts: they end in `.rhai`, and a folder or a link on their
+/// way has no ending as a rule, or a hidden name. What has another one may be written to without end.
+fn may_be_of_scripts(path: &Path) -> bool {
+    let is_hidden = path
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    match path.extension() {
+        Some(end) if end != "rhai" && !is_hidden => path.is_dir() || path.is_symlink(),
+        _ => true,
     }
 }
 

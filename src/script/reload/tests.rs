@@ -387,6 +387,9 @@ fn our_own_reading_is_no_change() {
     assert_eq!(of(renamed, "/x/scripts/a.rhai"), Seen::Changed);
     assert_eq!(of(renamed, "/x/scripts"), Seen::Replaced);
     assert_eq!(of(made, "/x/other"), Seen::Nothing);
+    assert_eq!(of(written, "/x/scripts/noise.log"), Seen::Nothing);
+    assert_eq!(of(renamed, "/x/scripts/lib/words"), Seen::Changed);
+    assert_eq!(of(renamed, "/x/scripts/..data"), Seen::Changed);
     assert_eq!(
         seen(&Err(notify::Error::generic("lost")), dir),
         Seen::Changed

@@ -135,6 +135,32 @@ fn the_text_has_it_all() {
 }
 
 #[test]
+fn a_host_field_is_the_host_and_what_proxies_say_is_not_evaluated() {
+    let with = |name: &str, value: &str| Wish {
+        headers: vec![(name.to_owned(), value.to_owned())],
+        ..wish("GET", "/x")
+    };
+    let told = explained(SCRIPT, &with("Host", "shop.example.com:8000"));
+    assert_eq!(told.routes[2].verdict, RouteVerdict::Taken);
+    assert!(told.notes.is_empty());
+    let told = explained(SCRIPT, &with("X-Forwarded-For", "9.9.9.9"));
+    assert_eq!(told.client.to_string(), "127.0.0.1");
+    assert!(
+        told.to_string()
+            .contains("note: fields such as X-Forwarded-For")
+    );
+    assert!(with("Host", "a b").head(0).is_err());
+}
+
+#[test]
+fn a_handler_that_reads_very_much_has_not_read_all_headers() {
+    let script = "route(\"/\", |req| { for i in 0..70 { req.query(\"k\" + i); } });";
+    let told = explained(script, &wish("GET", "/"));
+    assert!(!told.reads_all_headers && !told.remembered);
+    assert_eq!(told.reads.len(), 64);
+}
+
+#[test]
 fn json_reads_back_as_the_same() {
     let told = explained(SCRIPT, &wish("GET", "/made/7"));
     let json = serde_json::to_string(&told).unwrap();

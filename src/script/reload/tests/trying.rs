@@ -188,3 +188,33 @@ async fn a_version_that_fails_too_often_goes_by_itself_where_that_is_asked_for()
     let told = place.until_it_says("three").await;
     assert_eq!(told.rolled_back_because, None);
 }
+
+#[tokio::test]
+async fn failures_of_other_hooks_count_too() {
+    let place = Place::plain();
+    let worker = Asking::begin(&place);
+    let settings = Settings {
+        rollback_failures_max: Some(0.1),
+        ..place.settings()
+    };
+    let _reloading = Reloading::begin(place.history.clone(), settings).unwrap();
+    place.write(
+        "scripts/a.rhai",
+        "route(\"/\", |req| respond(200, \"two\")); on_error(|req, err| err.no_such_thing);",
+    );
+    let told = place.until_it_says("two").await;
+    let error = crate::decision::ErrorFacts {
+        status: 502,
+        kind: "upstream_failed".into(),
+        message: String::new(),
+        workload: String::new(),
+        retry_after_secs: None,
+    };
+    for _ in 0..20 {
+        assert!(worker.ask("/"));
+        let version = &told.serving.version;
+        assert!(version.on_error(&Sent::get("/").facts(), &error).is_err());
+    }
+    let told = place.until(|told| told.serving.number == 1).await;
+    assert!(told.rolled_back_because.is_some());
+}
