@@ -15,7 +15,7 @@ use rhai::{
 };
 
 use crate::script::engine::FORBIDDEN;
-use crate::script::error::{ScriptError, Source};
+use crate::script::error::{ERRORS_MAX, ScriptError, Source};
 use crate::script::vars::{self, Vars};
 
 /// How many arguments the functions of a name take.
@@ -81,25 +81,27 @@ pub fn imports(source: &Source, ast: &AST) -> Result<Vec<Import>, Vec<ScriptErro
                 alias: import.1.name.to_string(),
                 position: *position,
             }),
-            _ => errors.push(source.error(*position, "import takes a path in quotes")),
+            _ => errors.push((*position, "import takes a path in quotes")),
         }
     }
     ast.walk(&mut |path: &[ASTNode]| {
         if let Some(ASTNode::Stmt(Stmt::Import(_, position))) = path.last()
             && !plain.contains(position)
         {
-            errors.push(source.error(
+            errors.push((
                 *position,
                 "import belongs at the top level of a file: files are read when scripts are loaded",
             ));
         }
-        true
+        errors.len() < ERRORS_MAX
     });
     if errors.is_empty() {
-        Ok(imports)
-    } else {
-        Err(errors)
+        return Ok(imports);
     }
+    let errors = errors.into_iter().take(ERRORS_MAX);
+    Err(errors
+        .map(|(position, message)| source.error(position, message))
+        .collect())
 }
 
 /// Every call in a file of something that cannot be called, in order.
@@ -139,6 +141,7 @@ pub fn calls(
     });
     let errors = check.errors.into_iter();
     errors
+        .take(ERRORS_MAX)
         .map(|((line, column), message)| source.error(Position::new(line, column), message))
         .collect()
 }
@@ -443,7 +446,7 @@ pub fn shared_variables(source: &Source, ast: &AST) -> Vec<ScriptError> {
                 }
                 _ => {}
             }
-            true
+            errors.len() < ERRORS_MAX
         });
     }
     errors

@@ -69,9 +69,16 @@ pub struct Source {
     pub text: String,
 }
 
+/// Errors of one file that are looked for: nobody reads more, and each has a line to be found.
+pub const ERRORS_MAX: usize = 100;
+
+/// The longest line that is shown. Every error and every hook has a copy of its own.
+const LINE_BYTES_MAX: usize = 1 << 10;
+
 impl Source {
     fn line(&self, line: usize) -> Option<&str> {
-        self.text.lines().nth(line.checked_sub(1)?)
+        let line = self.text.lines().nth(line.checked_sub(1)?)?;
+        (line.len() <= LINE_BYTES_MAX).then_some(line)
     }
 
     pub fn error(&self, position: Position, message: impl Into<String>) -> ScriptError {

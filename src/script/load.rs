@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{Given, ScriptLimits};
 use crate::script::check::{self, Import, Natives};
 use crate::script::engine::{engine, refuse};
-use crate::script::error::{ScriptError, Source};
+use crate::script::error::{ERRORS_MAX, ScriptError, Source};
 use crate::script::hooks::{
     self, Collected, Collector, END_OF_SCRIPT, Stateful, TEST_PREFIX, guarded, unshared,
 };
@@ -274,6 +274,9 @@ impl Loader<'_> {
         let mut modules = BTreeMap::new();
         let mut complete = true;
         for import in imports {
+            if self.errors.len() >= ERRORS_MAX {
+                return None;
+            }
             match self.import(&source, &import) {
                 Some(module) => drop(modules.insert(import.alias, module)),
                 None => complete = false,

@@ -266,3 +266,15 @@ fn imports_lead_nowhere_but_below_lib() {
         assert!(errors[0].contains(expected), "{import}: {errors:?}");
     }
 }
+
+/// Each of the many errors of a long line once had a copy of it, which were gigabytes.
+#[test]
+fn a_file_with_nothing_but_errors_on_one_line_is_refused_with_a_few_of_them() {
+    for wrong in ["import 1 as b; ", "{ import \"a\" as b; } ", "nope(); "] {
+        let errors = errors(&wrong.repeat(20_000));
+        assert_eq!(errors.len(), 100, "{wrong}");
+        assert!(errors[0].len() < 200, "{}", errors[0].len());
+    }
+    let missing = (0..1_000).map(|n| format!("import \"m{n}\" as b;\n"));
+    assert_eq!(errors(&missing.collect::<String>()).len(), 100);
+}
