@@ -20,8 +20,8 @@ fail() {
 
 [[ "$SECONDS_EACH" =~ ^[1-9][0-9]*$ ]] || fail "SECONDS_EACH is ${SECONDS_EACH@Q}, not a number of seconds"
 command -v g++ >/dev/null || fail "this needs the command g++ (package g++)"
-command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 
 work=$(mktemp --directory)
 trap 'rm -rf "$work"' EXIT
