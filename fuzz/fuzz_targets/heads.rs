@@ -12,4 +12,7 @@ static SHIPPED: LazyLock<bodies::Shipped> = LazyLock::new(|| {
     bodies::Shipped::load(&top)
 });
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| SHIPPED.ask(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bodies::end_at_uncaught_panics_only();
+    SHIPPED.ask(bytes);
+});

@@ -4,4 +4,7 @@
 #[path = "../src/bodies.rs"]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::load(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bodies::end_at_uncaught_panics_only();
+    bodies::load(bytes);
+});

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -25,6 +26,14 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// For everything that is asked of one input.
 const ROUTES_MAX: usize = 4;
 const TESTS_MAX: usize = 2;
+
+/// The fuzzer ends the process at each panic, also at one that is caught: Rhai catches those of a sort
+/// whose comparison is none, and the gateway those of its functions. Without that hook a panic that
+/// nobody catches ends it all the same.
+pub fn end_at_uncaught_panics_only() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| drop(std::panic::take_hook()));
+}
 
 /// Any bytes as the text of a script: they are loaded or refused, and what is asked is answered or
 /// fails within the limits.
