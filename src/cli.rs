@@ -3,6 +3,7 @@
 mod explain;
 mod test;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -119,6 +120,11 @@ pub fn run() -> ExitCode {
         Command::Sample(command) => return demo::run(command),
     };
     exit_code(done)
+}
+
+/// Prints what was asked for. A reader that has seen enough (`| head`) is no failure.
+fn say(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
 /// One message for people, and 1, when it failed.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::Args;
 
-use super::ConfigFile;
+use super::{ConfigFile, say};
 use crate::admin::client::Client;
 use crate::app;
 use crate::clock::unix_seconds;
@@ -62,9 +62,9 @@ pub fn run(what: Explain) -> anyhow::Result<ExitCode> {
         by_directory(&config, &wish)?
     };
     if what.json {
-        println!("{}", serde_json::to_string_pretty(&explanation)?);
+        say(&(serde_json::to_string_pretty(&explanation)? + "\n"));
     } else {
-        print!("{explanation}");
+        say(&explanation.to_string());
     }
     Ok(match explanation.error {
         None => ExitCode::SUCCESS,

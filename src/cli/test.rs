@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::say;
 use crate::config::Scripts;
 use crate::script::selftest::Outcome;
 use crate::script::version::{Version, on_a_deep_stack};
@@ -29,10 +30,7 @@ pub fn run(scripts: &Scripts, filter: &str) -> ExitCode {
     let all = version.test_names().len();
     let began = Instant::now();
     let outcomes = on_a_deep_stack(|| version.test(|name| name.contains(filter)));
-    print!(
-        "{}",
-        report(&outcomes, all - outcomes.len(), began.elapsed())
-    );
+    say(&report(&outcomes, all - outcomes.len(), began.elapsed()));
     if outcomes.iter().all(|outcome| outcome.result.is_ok()) {
         ExitCode::SUCCESS
     } else {
