@@ -13,6 +13,7 @@ use wakegate::config::{self, Given, ScriptLimits};
 use wakegate::decision::{ContainerFacts, ContainerRules, ErrorFacts, RequestFacts};
 use wakegate::script::current::Scripts;
 use wakegate::script::decider::Decider;
+use wakegate::script::head::Head;
 use wakegate::script::meter::STACK_BYTES;
 use wakegate::script::version::{ScriptError, Version};
 
@@ -225,7 +226,7 @@ impl Shipped {
 
     /// Any bytes as the head of a request: each script decides, and its handlers do not fail.
     pub fn ask(&self, bytes: &[u8]) {
-        let head = Head::read(bytes);
+        let head = head(bytes);
         on_a_worker(|| {
             for (dir, version) in &self.0 {
                 let decided = timed("a decision", || version.decide(&head.facts()));
@@ -257,65 +258,40 @@ fn given(dir: &Path) -> Given {
 }
 
 /// The head of a request. Its first line is `METHOD HOST TARGET CLIENT AT`, the others are fields.
-#[derive(Debug)]
-struct Head {
-    method: Method,
-    host: String,
-    path: String,
-    query: String,
-    headers: HeaderMap,
-    client: IpAddr,
-    at: i64,
-}
-
-impl Head {
-    /// What cannot be in a head is taken as something that can.
-    fn read(bytes: &[u8]) -> Self {
-        let mut lines = bytes.split(|byte| *byte == b'\n');
-        let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
-        let mut word = || words.next().unwrap_or_default();
-        let method = Method::from_bytes(word()).unwrap_or(Method::GET);
-        // A host comes out of a header field whose authority was checked.
-        let host = String::from_utf8_lossy(word()).into_owned();
-        let host = match host.parse::<http::uri::Authority>() {
-            Ok(authority) => authority.host().to_owned(),
-            Err(_) => String::new(),
-        };
-        let target = target(word());
-        let client = String::from_utf8_lossy(word()).parse();
-        let at = String::from_utf8_lossy(word()).parse();
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let mut headers = HeaderMap::new();
-        for line in lines.take(100) {
-            let mut parts = line.splitn(2, |byte| *byte == b':');
-            let name = HeaderName::from_bytes(parts.next().unwrap_or_default());
-            let value = HeaderValue::from_bytes(parts.next().unwrap_or_default().trim_ascii());
-            if let (Ok(name), Ok(value)) = (name, value) {
-                headers.append(name, value);
-            }
-        }
-        Self {
-            method,
-            host,
-            path: path.to_owned(),
-            query: query.to_owned(),
-            headers,
-            client: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            at: at.unwrap_or(0),
+/// What cannot be in a head is taken as something that can.
+fn head(bytes: &[u8]) -> Head {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+    let mut word = || words.next().unwrap_or_default();
+    let method = Method::from_bytes(word()).unwrap_or(Method::GET);
+    // A host comes out of a header field whose authority was checked.
+    let host = String::from_utf8_lossy(word()).into_owned();
+    let host = match host.parse::<http::uri::Authority>() {
+        Ok(authority) => authority.host().to_owned(),
+        Err(_) => String::new(),
+    };
+    let target = target(word());
+    let client = String::from_utf8_lossy(word()).parse();
+    let at = String::from_utf8_lossy(word()).parse();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let mut headers = HeaderMap::new();
+    for line in lines.take(100) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let name = HeaderName::from_bytes(parts.next().unwrap_or_default());
+        let value = HeaderValue::from_bytes(parts.next().unwrap_or_default().trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
         }
     }
-
-    fn facts(&self) -> RequestFacts<'_> {
-        RequestFacts {
-            method: &self.method,
-            scheme: "http",
-            host: &self.host,
-            path: &self.path,
-            query: &self.query,
-            headers: &self.headers,
-            client: self.client,
-            at: self.at,
-        }
+    Head {
+        method,
+        scheme: "http",
+        host,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers,
+        client: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        at: at.unwrap_or(0),
     }
 }
 

@@ -134,6 +134,7 @@ pub struct Function {
     /// `proxy`; of a property its bare name, `path`.
     pub name: String,
     pub is_property: bool,
+    pub arity: usize,
     /// `name: Type`, the receiver of a method included.
     pub parameters: Vec<String>,
     /// Lines that begin with `///`; empty where there is none.
@@ -157,9 +158,11 @@ pub fn own_functions() -> Vec<Function> {
             (!is_forbidden && is_named).then(|| Function {
                 name: property.unwrap_or(name).to_owned(),
                 is_property: property.is_some(),
-                parameters: metadata.params_info
-                    [..metadata.num_params.min(metadata.params_info.len())]
+                arity: metadata.num_params,
+                parameters: metadata
+                    .params_info
                     .iter()
+                    .take(metadata.num_params)
                     .map(ToString::to_string)
                     .collect(),
                 doc: metadata.comments.join("\n"),

@@ -4,14 +4,13 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{FORWARDED, HOST};
-use http::uri::Authority;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
+use http::header::FORWARDED;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::decision::{ContainerFacts, ContainerRules as _, CreateFrom, Decision};
+use crate::decision::{ContainerFacts, CreateFrom, Decision};
 use crate::script::facts::Container;
 use crate::script::field::Field;
 use crate::script::head::Head;
@@ -44,32 +43,15 @@ impl Wish {
     pub fn head(&self, now: i64) -> Result<Head, String> {
         let mut head = Head::made_up(&self.method, &self.url)?;
         for (name, value) in &self.headers {
-            let parsed = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| format!("{name:?} is not a header name"))?;
-            let value = HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| format!("the value of {name} cannot be in a header"))?;
-            if parsed == HOST {
-                // As the gateway takes it from there: without the port.
-                let text = value.to_str().unwrap_or_default();
-                let authority: Result<Authority, _> = text.parse();
-                let authority = authority.map_err(|_| format!("{text:?} is not a host"))?;
-                authority.host().clone_into(&mut head.host);
-            }
-            head.headers.append(parsed, value);
+            head.add_header(name, value)?;
         }
         if let Some(client) = self.client {
             head.client = client;
         }
-        head.at = match &self.at {
-            None => now,
-            Some(text) => {
-                let at: Result<Timestamp, _> = text.parse();
-                let at = at.map_err(|_| {
-                    format!("{text:?} is not a time such as \"2026-01-05T09:30:00Z\"")
-                })?;
-                at.as_second()
-            }
-        };
+        match &self.at {
+            None => head.at = now,
+            Some(text) => head.come_at(text)?,
+        }
         Ok(head)
     }
 }
@@ -219,7 +201,7 @@ impl Version {
     /// one that only has its name.
     fn workload(&self, name: &str, create: Option<&CreateFrom>) -> Workload {
         let made = create.and_then(|create| {
-            let spec = self.template(&create.template, &create.vars).ok()??;
+            let spec = self.fill(&create.template, &create.vars).ok()??;
             let facts = ContainerFacts {
                 name: spec.name.to_string(),
                 image: spec.image,

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, Uri};
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use jiff::Timestamp;
 
 use crate::decision::RequestFacts;
 
@@ -58,6 +61,36 @@ impl Head {
         })
     }
 
+    /// Adds a header. A Host field is also the host, without its port, as the gateway takes it.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the value.
+    pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| format!("{name:?} is not a header name"))?;
+        let field = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| format!("the value of {name} cannot be in a header"))?;
+        if parsed == HOST {
+            let authority: Result<Authority, _> = value.parse();
+            let authority = authority.map_err(|_| format!("{value:?} is not a host"))?;
+            authority.host().clone_into(&mut self.host);
+        }
+        self.headers.append(parsed, field);
+        Ok(())
+    }
+
+    /// Lets it come at a time such as `2026-01-05T09:30:00Z`.
+    ///
+    /// # Errors
+    /// When the text is no such time.
+    pub fn come_at(&mut self, text: &str) -> Result<(), String> {
+        let at: Result<Timestamp, _> = text.parse();
+        let at =
+            at.map_err(|_| format!("{text:?} is not a time such as \"2026-01-05T09:30:00Z\""))?;
+        self.at = at.as_second();
+        Ok(())
+    }
+
     pub fn facts(&self) -> RequestFacts<'_> {
         RequestFacts {
             method: &self.method,
@@ -99,5 +132,17 @@ mod tests {
             assert!(Head::made_up("GET", bad).is_err(), "{bad}");
         }
         assert!(Head::made_up("G T", "/").is_err());
+    }
+
+    #[test]
+    fn a_host_field_is_the_host() {
+        let mut head = Head::made_up("GET", "http://one.example/").unwrap();
+        head.add_header("Host", "two.example:8000").unwrap();
+        assert_eq!(head.host, "two.example");
+        assert_eq!(head.headers["host"], "two.example:8000");
+        assert!(head.add_header("host", "a b").is_err());
+        assert!(head.add_header("a b", "").is_err());
+        assert!(head.add_header("a", "\n").is_err());
+        assert_eq!(head.headers.len(), 1);
     }
 }

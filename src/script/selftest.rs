@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
 use rhai::{Array, Dynamic, Engine, Map};
 use scoped_tls_hkt::scoped_thread_local;
 use serde_json::Value;
@@ -213,8 +211,8 @@ fn register_requests(engine: &mut Engine) {
             ask("simulate_error", |version| {
                 let head = Head::made_up(method, url)?;
                 let reply = version
-                    .on_error(&head.facts(), &error_facts(&err)?)
-                    .map_err(|failure| failure.message)?;
+                    .error_reply(&head.facts(), &error_facts(&err)?)
+                    .map_err(|error| error.to_string())?;
                 let decision = reply.map(crate::decision::Decision::Respond);
                 Simulated::new("", decision.as_ref(), &head.facts())
             })
@@ -240,12 +238,8 @@ fn made_up(method: &str, url: &str, headers: &Map, facts: &Map) -> Result<Head, 
             Ok(values) => values.clone(),
             Err(_) => Array::from([value.clone()]),
         };
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| format!("{name:?} is not a header name"))?;
         for value in values {
-            let value = HeaderValue::from_bytes(value.to_string().as_bytes())
-                .map_err(|_| format!("the value of {name} cannot be in a header"))?;
-            head.headers.append(name.clone(), value);
+            head.add_header(name, &value.to_string())?;
         }
     }
     for (name, value) in facts {
@@ -255,13 +249,9 @@ fn made_up(method: &str, url: &str, headers: &Map, facts: &Map) -> Result<Head, 
                 let client: Result<IpAddr, _> = text.parse();
                 head.client = client.map_err(|_| format!("client: {text:?} is not an address"))?;
             }
-            "at" => {
-                let at: Result<Timestamp, _> = text.parse();
-                let at = at.map_err(|_| {
-                    format!("at: {text:?} is not a time such as \"2026-01-05T09:30:00Z\"")
-                })?;
-                head.at = at.as_second();
-            }
+            "at" => head
+                .come_at(&text)
+                .map_err(|message| format!("at: {message}"))?,
             _ => return Err(format!("{name:?} is no fact; there are client and at")),
         }
     }
@@ -305,10 +295,9 @@ fn register_hooks(engine: &mut Engine) {
         "The specification that a template makes of the values. Belongs in a test.",
         |name: &str, vars: Map| -> Raw<Dynamic> {
             ask("simulate_template", |version| {
-                use crate::decision::ContainerRules as _;
                 let filled = version
-                    .template(name, &json_object(&vars)?)
-                    .map_err(|failure| failure.message)?;
+                    .fill(name, &json_object(&vars)?)
+                    .map_err(|error| error.to_string())?;
                 let spec = filled.ok_or_else(|| format!("there is no template {name:?}"))?;
                 dynamic(spec_fields(&spec))
             })

@@ -257,14 +257,22 @@ impl Version {
         request: &RequestFacts<'_>,
         error: &ErrorFacts,
     ) -> Result<Option<Reply>, ScriptFailure> {
+        self.noted(self.error_reply(request, error))
+    }
+
+    /// The same, not in earnest: a failure does not count.
+    pub fn error_reply(
+        &self,
+        request: &RequestFacts<'_>,
+        error: &ErrorFacts,
+    ) -> Result<Option<Reply>, ScriptError> {
         let reading = Reading::new(request, None);
-        let reply = reading.during(|| {
+        reading.during(|| {
             self.first(&self.on_error, |runner, hook| {
                 let arguments = [Dynamic::from(Request), facts::error(error)];
                 runner.call(hook, arguments, answers::reply)
             })
-        });
-        self.noted(reply)
+        })
     }
 
     /// Fills a template. `Ok(None)`: there is none of that name.

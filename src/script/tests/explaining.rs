@@ -191,3 +191,24 @@ fn a_request_that_cannot_be_is_refused_in_words() {
         assert!(refused.contains(expected), "{refused}");
     }
 }
+
+#[test]
+fn what_is_only_explained_or_tested_counts_as_no_failure() {
+    use crate::decision::ContainerRules as _;
+    let version = load(
+        "route(\"/\", |req| proxy(\"a\").create(\"t\", #{})); template(\"t\", |v| v.none);\n\
+         ready(|c| c.none); on_error(|req, err| err.none);\n\
+         fn test_t() { try { simulate_template(\"t\", #{}) } catch { } try { simulate_error(\"GET\", \"/\", #{}) } catch { } }",
+    );
+    let head = wish("GET", "/").head(0).unwrap();
+    assert_eq!(version.explain(&head).decision, "proxy a create t");
+    assert!(
+        version
+            .test(|_| true)
+            .iter()
+            .all(|test| test.result.is_ok())
+    );
+    assert_eq!(version.failures(), 0);
+    assert!(version.template("t", &serde_json::Map::new()).is_err());
+    assert_eq!(version.failures(), 1);
+}

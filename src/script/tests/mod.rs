@@ -17,14 +17,13 @@ mod vars;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tempfile::TempDir;
 
 use crate::config::{Given, ScriptLimits};
-use crate::decision::{Decision, ProxyDecision, RequestFacts};
+use crate::decision::{Decision, ProxyDecision};
 use crate::script::version::{ScriptError, Version};
 
 /// A scripts directory that is removed with it.
@@ -95,23 +94,14 @@ pub fn errors(text: &str) -> Vec<String> {
     Dir::new(&[("a.rhai", text)]).errors()
 }
 
-/// A request that owns what facts borrow.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub method: Method,
-    pub host: String,
-    pub path: String,
-    pub query: String,
-    pub headers: HeaderMap,
-    pub client: IpAddr,
-    pub at: i64,
-}
+pub use crate::script::head::Head as Sent;
 
 impl Sent {
     pub fn get(target: &str) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Self {
             method: Method::GET,
+            scheme: "https",
             host: "Example.com".to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
@@ -125,19 +115,6 @@ impl Sent {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         self.headers.append(HeaderName::from_static(name), value);
         self
-    }
-
-    pub fn facts(&self) -> RequestFacts<'_> {
-        RequestFacts {
-            method: &self.method,
-            scheme: "https",
-            host: &self.host,
-            path: &self.path,
-            query: &self.query,
-            headers: &self.headers,
-            client: self.client,
-            at: self.at,
-        }
     }
 }
 

@@ -114,6 +114,10 @@ fn a_request_may_come_from_anywhere_at_any_time() {
             let d = simulate("POST", "https://Shop.example.com:8443/x?a=1", #{ "X-A": ["1", "2"], cookie: "c=3" }, #{ client: "2001:db8::1" });
             assert_eq(d.body, "POST https shop.example.com /x 1 2001:db8::1 1, 2 3");
         }
+        fn test_host() {
+            let d = simulate("GET", "/x", #{ host: "shop.example.com:8000" });
+            assert_eq(d.route, "shop.example.com/{*rest}");
+        }
     "#,
     );
 }

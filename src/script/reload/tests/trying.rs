@@ -158,20 +158,36 @@ fn scripts_whose_own_tests_fail_are_refused() {
     assert_eq!((told.serving.number, told.serving.trial.tests), (2, 1));
 }
 
+/// A place whose second version says "two" and goes when more than a tenth fails.
+struct Guarded {
+    place: Place,
+    worker: Asking,
+    _reloading: Reloading,
+}
+
+impl Guarded {
+    /// `also` is what the second version has besides.
+    async fn begin(place: Place, also: &str) -> Self {
+        let worker = Asking::begin(&place);
+        let settings = Settings {
+            rollback_failures_max: Some(0.1),
+            ..place.settings()
+        };
+        let reloading = Reloading::begin(place.history.clone(), settings).unwrap();
+        place.write("scripts/a.rhai", &format!("{}{also}", saying("two")));
+        place.until_it_says("two").await;
+        Self {
+            place,
+            worker,
+            _reloading: reloading,
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_version_that_fails_too_often_goes_by_itself_where_that_is_asked_for() {
-    let place = Place::plain();
-    let worker = Asking::begin(&place);
-    let settings = Settings {
-        rollback_failures_max: Some(0.1),
-        ..place.settings()
-    };
-    let _reloading = Reloading::begin(place.history.clone(), settings).unwrap();
-    place.write(
-        "scripts/a.rhai",
-        "route(\"/\", |req| respond(200, \"two\")); route(\"/bad\", |req| proxy(\"\"));",
-    );
-    place.until_it_says("two").await;
+    let guarded = Guarded::begin(Place::plain(), "route(\"/bad\", |req| proxy(\"\"));").await;
+    let Guarded { place, worker, .. } = &guarded;
     for _ in 0..20 {
         assert!(worker.ask("/"));
         assert!(!worker.ask("/bad"));
@@ -191,18 +207,9 @@ async fn a_version_that_fails_too_often_goes_by_itself_where_that_is_asked_for()
 
 #[tokio::test]
 async fn failures_of_other_hooks_count_too() {
-    let place = Place::plain();
-    let worker = Asking::begin(&place);
-    let settings = Settings {
-        rollback_failures_max: Some(0.1),
-        ..place.settings()
-    };
-    let _reloading = Reloading::begin(place.history.clone(), settings).unwrap();
-    place.write(
-        "scripts/a.rhai",
-        "route(\"/\", |req| respond(200, \"two\")); on_error(|req, err| err.no_such_thing);",
-    );
-    let told = place.until_it_says("two").await;
+    let guarded = Guarded::begin(Place::plain(), "on_error(|req, err| err.no_such_thing);").await;
+    let Guarded { place, worker, .. } = &guarded;
+    let told = place.history.tell();
     let error = crate::decision::ErrorFacts {
         status: 502,
         kind: "upstream_failed".into(),
