@@ -17,7 +17,7 @@ use crate::script::version::Version;
 use crate::spec::WorkloadSpec;
 
 /// Request heads that are kept where nothing else is said.
-pub const REQUESTS_KEPT: usize = 256;
+const REQUESTS_KEPT: usize = 256;
 
 /// The version that is asked now. Swapping it is one atomic store.
 pub struct Scripts {
@@ -44,7 +44,7 @@ impl Question {
 }
 
 impl Scripts {
-    /// Keeps [`REQUESTS_KEPT`] request heads.
+    /// Keeps 256 request heads, as a configuration does that says nothing of it.
     pub fn new(version: Version) -> Arc<Self> {
         Self::keeping(version, REQUESTS_KEPT)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long a new version is looked at.
-pub const WATCHED: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_secs(60);
 
 /// Decisions below which a share says nothing.
 const DECISIONS_MIN: u64 = 10;
