@@ -21,7 +21,7 @@ use wakegate::script::current::Scripts;
 use wakegate::script::decider::Decider;
 use wakegate::script::version::{Decided, Version};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(700);
 const REQUEST: &[u8] =
     b"GET /some/path?and=query HTTP/1.1\r\nHost: app.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
@@ -111,15 +111,19 @@ fn main() {
         let mut by_script = Vec::new();
         // The first pair warms up.
         for round in 0..=rounds {
-            let measured = (
-                measure(application, connections),
-                measure(proxy, connections),
-                measure(scripted, connections),
-            );
+            let plain = measure(application, connections);
+            // In turns the one first and the other: a machine that slows down harms both.
+            let (fixed, decided) = if round % 2 == 0 {
+                let fixed = measure(proxy, connections);
+                (fixed, measure(scripted, connections))
+            } else {
+                let decided = measure(scripted, connections);
+                (measure(proxy, connections), decided)
+            };
             if round > 0 {
-                direct.push(measured.0);
-                proxied.push(measured.1);
-                by_script.push(measured.2);
+                direct.push(plain);
+                proxied.push(fixed);
+                by_script.push(decided);
             }
         }
         // What is counted there is not the proxy's, and the proxied rounds would have it too.
