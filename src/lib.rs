@@ -46,6 +46,7 @@ pub mod clock;
 pub mod config;
 pub mod decision;
 pub mod demo;
+pub mod deploy;
 pub mod lifecycle;
 pub mod log;
 pub mod metrics;
