@@ -240,6 +240,15 @@ async fn status_answers_below_any_prefix_and_fails_when_told_to() {
 }
 
 #[tokio::test]
+async fn it_fails_its_first_checks_or_its_answers_when_it_is_told_to() {
+    let app = App::start(&[("FAIL_FIRST", "2"), ("ANSWER_STATUS", "500")]).await;
+    for status in [503, 503, 200, 200] {
+        assert_eq!(app.get("/status").await.status().as_u16(), status);
+    }
+    assert_eq!(app.get("/").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
 async fn it_ends_when_there_are_only_status_requests() {
     let mut app = App::start(&[("IDLE", "500ms")]).await;
     let ended = async {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -31,6 +32,8 @@ pub struct Minion {
     addresses: Vec<IpAddr>,
     usage: Arc<Usage>,
     started: Instant,
+    /// Requests to `/status` so far.
+    checks: AtomicU32,
     /// Cancelled when it ends: streams and websockets are to come to an end.
     ending: CancellationToken,
     /// Everything that it waits for before it ends.
@@ -88,6 +91,7 @@ impl Minion {
             settings,
             usage: Usage::new(),
             started: Instant::now(),
+            checks: AtomicU32::new(0),
             ending,
             tasks,
         }
@@ -118,7 +122,12 @@ impl Minion {
     }
 
     fn status(&self) -> Response {
-        let code = self.settings.status;
+        let checks = self.checks.fetch_add(1, Ordering::Relaxed);
+        let code = if checks < self.settings.fail_first {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            self.settings.status
+        };
         let left = match self.settings.idle {
             Some(idle) => in_go_style(idle.saturating_sub(self.usage.idle_time())),
             None => "never".to_owned(),
@@ -163,7 +172,7 @@ impl Minion {
             headers: in_plain(&parts.headers),
             body,
         };
-        Ok(Json(report).into_response())
+        Ok((self.settings.answer_status, Json(report)).into_response())
     }
 }
 

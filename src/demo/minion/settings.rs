@@ -23,6 +23,10 @@ pub struct Settings {
     pub boot_delay: Duration,
     /// `FAIL_STATUS`: what `/status` answers; default 200.
     pub status: StatusCode,
+    /// `FAIL_FIRST`: so many requests to `/status` are answered 503 before that; default none.
+    pub fail_first: u32,
+    /// `ANSWER_STATUS`: what all other requests are answered with; default 200.
+    pub answer_status: StatusCode,
     /// `CRASH_AFTER`: it exits with code 1 after so long, counted from its start; default never.
     pub crash_after: Option<Duration>,
     /// `TERM_DELAY`: so long it goes on serving after SIGTERM; default none.
@@ -70,6 +74,20 @@ impl Settings {
                 env("FAIL_STATUS"),
                 "FAIL_STATUS",
                 "a status code from 200 to 599 (try \"503\")",
+                final_status,
+            )?
+            .unwrap_or(StatusCode::OK),
+            fail_first: read(
+                env("FAIL_FIRST"),
+                "FAIL_FIRST",
+                "a number of requests (try \"5\")",
+                parsed,
+            )?
+            .unwrap_or(0),
+            answer_status: read(
+                env("ANSWER_STATUS"),
+                "ANSWER_STATUS",
+                "a status code from 200 to 599 (try \"500\")",
                 final_status,
             )?
             .unwrap_or(StatusCode::OK),
@@ -134,6 +152,8 @@ mod tests {
         assert_eq!(settings.idle, Some(Duration::from_secs(60)));
         assert_eq!(settings.boot_delay, Duration::ZERO);
         assert_eq!(settings.status, StatusCode::OK);
+        assert_eq!(settings.fail_first, 0);
+        assert_eq!(settings.answer_status, StatusCode::OK);
         assert_eq!(settings.crash_after, None);
         assert_eq!(settings.term_delay, Duration::ZERO);
         assert_eq!(settings.connstr, None);
@@ -152,6 +172,8 @@ mod tests {
             ("IDLE", "1m30s"),
             ("BOOT_DELAY", "100ms"),
             ("FAIL_STATUS", "503"),
+            ("FAIL_FIRST", "5"),
+            ("ANSWER_STATUS", "500"),
             ("CRASH_AFTER", "2s"),
             ("TERM_DELAY", "3s"),
             ("HOSTNAME", "web"),
@@ -165,6 +187,8 @@ mod tests {
                 idle: Some(Duration::from_secs(90)),
                 boot_delay: Duration::from_millis(100),
                 status: StatusCode::SERVICE_UNAVAILABLE,
+                fail_first: 5,
+                answer_status: StatusCode::INTERNAL_SERVER_ERROR,
                 crash_after: Some(Duration::from_secs(2)),
                 term_delay: Duration::from_secs(3),
                 hostname: "web".to_owned(),
