@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use wakegate::clock::Clock;
 use wakegate::config::{Config, Given, Listen};
 use wakegate::decision::{Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure};
@@ -41,7 +42,12 @@ impl Wake for Awake {
         self.0.lease(counts)
     }
 
-    fn nudge(&self, _: &WorkloadName, _: Option<Creation<'_>>) -> Result<(), Refusal> {
+    fn nudge(
+        &self,
+        _: &WorkloadName,
+        _: Option<Creation<'_>>,
+        _: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
         Ok(())
     }
 

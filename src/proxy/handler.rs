@@ -154,10 +154,10 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                                     head,
                                     inbound,
                                     decision,
-                                    create: decision.create.as_ref().map(|from| Creation {
-                                        from,
-                                        by: version.templates(),
-                                    }),
+                                    create: decision
+                                        .create
+                                        .as_ref()
+                                        .map(|from| Creation::template(from, version.templates())),
                                     route: &decided.route,
                                     target,
                                     source: self.source(incoming),
@@ -241,7 +241,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
     /// Wakes the workload and shows a page meanwhile.
     fn page(&self, exchange: &mut Exchange<'_>) -> Result<Response<AnswerBody>, Problem> {
         let workload = &exchange.decision.workload;
-        let refusal = match self.wake.nudge(workload, exchange.create) {
+        let refusal = match self.wake.nudge(workload, exchange.create, None) {
             Ok(()) => {
                 exchange.exists = true;
                 return Ok(respond::waiting_page(workload));
@@ -273,6 +273,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             counts: decision.counts,
             wait: exchange.deadline.saturating_duration_since(began),
             create: exchange.create,
+            superseded: None,
         }));
         // What is answered at once was not held, and a name that is unknown at once is no label.
         let first = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;

@@ -66,6 +66,7 @@ impl Problem {
                 Refusal::Failed { .. } => "start_failed",
                 Refusal::EngineUnreachable { .. } => "engine_unreachable",
                 Refusal::Template { .. } => "script_failed",
+                Refusal::Superseded(_) => "superseded",
             },
             Problem::RefusedAsleep(_) => "refused_asleep",
             Problem::NoPort(_) => "no_port",
@@ -89,7 +90,8 @@ impl Problem {
                 Refusal::Unknown(_) => StatusCode::NOT_FOUND,
                 Refusal::QueueFull { .. }
                 | Refusal::Failed { .. }
-                | Refusal::EngineUnreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                | Refusal::EngineUnreachable { .. }
+                | Refusal::Superseded(_) => StatusCode::SERVICE_UNAVAILABLE,
                 Refusal::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
                 Refusal::Template { .. } => StatusCode::BAD_GATEWAY,
             },
@@ -108,6 +110,8 @@ impl Problem {
                 | Refusal::Failed { retry_after, .. }
                 | Refusal::EngineUnreachable { retry_after, .. },
             ) => Some(*retry_after),
+            // Who takes its place is known already.
+            Problem::Refused(Refusal::Superseded(_)) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -120,7 +124,8 @@ impl Problem {
                 | Refusal::TimedOut { workload, .. }
                 | Refusal::Failed { workload, .. }
                 | Refusal::EngineUnreachable { workload, .. }
-                | Refusal::Template { workload, .. },
+                | Refusal::Template { workload, .. }
+                | Refusal::Superseded(workload),
             )
             | Problem::RefusedAsleep(workload)
             | Problem::NoPort(workload)

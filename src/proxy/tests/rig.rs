@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -156,7 +157,12 @@ impl Wake for World {
         self.0.gates.lock().get(workload)?.lease(counts)
     }
 
-    fn nudge(&self, workload: &WorkloadName, _: Option<Creation<'_>>) -> Result<(), Refusal> {
+    fn nudge(
+        &self,
+        workload: &WorkloadName,
+        _: Option<Creation<'_>>,
+        _: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
         self.0.nudges.fetch_add(1, Ordering::Relaxed);
         self.refusal(workload).map_or(Ok(()), Err)
     }
