@@ -315,6 +315,7 @@ fn no_recipe_fails_on_any_request() {
                 kind: kinds[n % kinds.len()].into(),
                 message: String::new(),
                 workload: "shop".to_owned(),
+                app: String::new(),
                 retry_after_secs: None,
             };
             if let Err(failure) = version.on_error(&facts, &error) {

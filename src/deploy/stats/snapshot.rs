@@ -87,7 +87,11 @@ impl Snapshot {
     /// as it is now.
     pub fn since(&self, before: &Snapshot) -> Snapshot {
         let (now, then) = (self, before);
-        let statuses = now.statuses.counts().into_iter().zip(then.statuses.counts());
+        let statuses = now
+            .statuses
+            .counts()
+            .into_iter()
+            .zip(then.statuses.counts());
         let mut since = [0; 5];
         for (since, (now, then)) in since.iter_mut().zip(statuses) {
             *since = now.saturating_sub(then);
@@ -137,7 +141,13 @@ impl Statuses {
 impl From<[u64; 5]> for Statuses {
     /// 1xx first.
     fn from(counts: [u64; 5]) -> Self {
-        let [informational, success, redirection, client_error, server_error] = counts;
+        let [
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+        ] = counts;
         Self {
             informational,
             success,

@@ -177,13 +177,13 @@ fn many_threads_count_exactly() {
     let all = THREADS * REQUESTS;
     let told = stats.snapshot();
     assert_eq!(told.requests, all);
-    assert_eq!(
-        told.statuses,
-        Statuses::from([0, all / 2, 0, 0, all / 2])
-    );
+    assert_eq!(told.statuses, Statuses::from([0, all / 2, 0, 0, all / 2]));
     assert_eq!(told.connect_errors, all / 10);
     assert_eq!(told.failed, all / 2 + all / 10);
     assert_eq!(told.response_times.buckets.total(), all);
-    assert_eq!((told.bytes_to_clients, told.bytes_from_clients), (3 * all, 2 * all));
+    assert_eq!(
+        (told.bytes_to_clients, told.bytes_from_clients),
+        (3 * all, 2 * all)
+    );
     assert_eq!(told.open, Open::default());
 }
