@@ -48,7 +48,7 @@ pub fn kept(headers: &HeaderMap, app: &AppName, canary: &ReleaseHash) -> Option<
     })
 }
 
-/// The cookie that tells a client's next requests what was chosen; gone with the browser's session.
+/// The cookie that tells a client's next requests what was chosen; kept until the browser is closed.
 pub fn cookie(app: &AppName, canary: &ReleaseHash, chosen: bool, secure: bool) -> HeaderValue {
     let not = if chosen { "" } else { NOT };
     let secure = if secure { "; Secure" } else { "" };

@@ -28,7 +28,13 @@ const LATE_LOOKS_MAX: u32 = 10;
 pub(super) enum Entry {
     Lease(Lease),
     /// It did not, and this is answered in place of the application.
-    Answer(Response<AnswerBody>),
+    Answer(Box<Response<AnswerBody>>),
+}
+
+impl Entry {
+    fn answer(response: Response<AnswerBody>) -> Self {
+        Entry::Answer(Box::new(response))
+    }
 }
 
 /// What a request is for.
@@ -171,13 +177,13 @@ impl Exchange<'_> {
     }
 
     /// Takes the request from a canary that cannot be used, so that the current release is the next
-    /// to be asked. False: it is not at one.
-    pub(super) fn turn_over(&mut self) -> bool {
+    /// to be asked. `at_fault`: it has failed. False: the request is not at one.
+    pub(super) fn turn_over(&mut self, at_fault: bool) -> bool {
         if !self.is_at_canary() {
             return false;
         }
         if let Some(visit) = self.take_visit() {
-            visit.turned_over();
+            visit.turned_over(at_fault);
         }
         if let Some(visitor) = self.visitor_mut() {
             visitor.at = None;
@@ -276,7 +282,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                     }
                 }
                 // With a canary that does not wake no request is lost.
-                Err(_) if exchange.turn_over() => {}
+                Err(ref problem) if exchange.turn_over(problem.is_applications_fault()) => {}
                 entered => return entered,
             }
         }
@@ -324,11 +330,11 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         match decision.asleep {
             Asleep::Refuse => Err(Problem::RefusedAsleep(goal.workload.clone())),
             Asleep::Page if !again && respond::is_navigation(&head.method, &head.headers) => {
-                self.page(exchange, goal).map(Entry::Answer)
+                self.page(exchange, goal).map(Entry::answer)
             }
             Asleep::Redirect if !again => {
                 drop(self.hold(exchange, goal).await?);
-                Ok(Entry::Answer(respond::ask_again(&head.uri)))
+                Ok(Entry::answer(respond::ask_again(&head.uri)))
             }
             Asleep::Hold | Asleep::Page | Asleep::Redirect => {
                 self.hold(exchange, goal).await.map(Entry::Lease)

@@ -60,7 +60,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                 }) => (workload, cause, suspect),
             };
             // A canary that cannot be reached loses no request: the current release is asked next.
-            let turned_over = suspect.is_some() && exchange.turn_over();
+            let turned_over = suspect.is_some() && exchange.turn_over(true);
             let is_over = attempt == ATTEMPTS_MAX || Instant::now() >= exchange.deadline;
             if is_over && !turned_over {
                 return Err(Problem::UpstreamFailed {
@@ -82,7 +82,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
             lease = match self.enter(exchange, true).await? {
                 Entry::Lease(lease) => lease,
-                Entry::Answer(response) => return Ok(response),
+                Entry::Answer(response) => return Ok(*response),
             };
             attempt += 1;
         }
@@ -116,7 +116,10 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             }
         };
         let lease = Rc::new(lease);
-        let stats = exchange.visit().map(|visit| visit.stats().clone());
+        let stats = match &exchange.source {
+            Some(_) => exchange.visit().map(|visit| visit.stats().clone()),
+            None => None,
+        };
         let upgrade = headers::upgrade_asked(&exchange.head.headers)
             .filter(|_| exchange.on_upgrade.is_some());
         let mut request = Request::new(match &exchange.source {

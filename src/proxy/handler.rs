@@ -261,7 +261,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         }
         match self.enter(exchange, false).await? {
             Entry::Lease(lease) => self.forward(exchange, lease).await,
-            Entry::Answer(response) => Ok(response),
+            Entry::Answer(response) => Ok(*response),
         }
     }
 

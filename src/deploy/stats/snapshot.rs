@@ -18,7 +18,7 @@ pub struct Snapshot {
     /// used. They are none of `requests`.
     pub turned_over: u64,
     /// Requests that went wrong by the release's fault: answered 5xx, not answered, not reached at
-    /// the first attempt, or turned over. Each counts once.
+    /// the first attempt, or turned over because of that. Each counts once.
     pub failed: u64,
     /// Of the release's own answers.
     pub response_times: ResponseTimes,

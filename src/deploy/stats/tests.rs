@@ -41,7 +41,7 @@ fn a_request_is_open_in_one_state_at_a_time_and_in_none_when_it_is_over() {
     other.enter(State::Held);
     drop(visit);
     assert_eq!(stats.snapshot().open, open(1, 0, 0, 0));
-    other.turned_over();
+    other.turned_over(false);
     assert_eq!(stats.snapshot().open, Open::default());
 }
 
@@ -63,7 +63,9 @@ fn each_request_counts_once_by_its_status_and_fails_once() {
     never.refused(StatusCode::BAD_GATEWAY, true);
     // Too large: the client's fault.
     visit().refused(StatusCode::PAYLOAD_TOO_LARGE, false);
-    visit().turned_over();
+    visit().turned_over(true);
+    // It sleeps, and this request was not to wake it.
+    visit().turned_over(false);
     // Its client left.
     drop(visit());
     let told = stats.snapshot();
@@ -71,11 +73,11 @@ fn each_request_counts_once_by_its_status_and_fails_once() {
     assert_eq!(told.statuses, Statuses::from([1, 3, 1, 2, 3]));
     assert_eq!(
         (told.connect_errors, told.gateway_errors, told.turned_over),
-        (2, 2, 1)
+        (2, 2, 2)
     );
-    // Two with 5xx, late, never, and the one that was turned over.
+    // Two with 5xx, late, never, and one that was turned over.
     assert_eq!(told.failed, 5);
-    assert_eq!(told.failed_share(), Some(5.0 / 11.0));
+    assert_eq!(told.failed_share(), Some(5.0 / 12.0));
     // What the gateway said itself has no response time.
     assert_eq!(told.response_times.buckets.total(), 8);
 }

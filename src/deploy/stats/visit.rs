@@ -81,10 +81,13 @@ impl Visit {
         }
     }
 
-    /// The release, a canary, cannot be used, and the current one gets the request.
-    pub fn turned_over(mut self) {
+    /// The release, a canary, cannot be used, and the current one gets the request; `at_fault`:
+    /// because it fails, not because nobody is to wake it, for instance.
+    pub fn turned_over(mut self, at_fault: bool) {
         add(&self.stats.turned_over, 1);
-        self.fail();
+        if at_fault {
+            self.fail();
+        }
     }
 
     fn fail(&mut self) {

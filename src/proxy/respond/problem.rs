@@ -189,12 +189,14 @@ impl Problem {
         self.kind() == "script_failed"
     }
 
-    /// Whether the application is to blame: it does not start, cannot be reached or does not answer.
+    /// Whether the application is to blame: it is not there, does not start, cannot be reached or does
+    /// not answer.
     pub fn is_applications_fault(&self) -> bool {
         matches!(
             self,
-            Problem::Refused(Refusal::Failed { .. } | Refusal::TimedOut { .. })
-                | Problem::NoPort(_)
+            Problem::Refused(
+                Refusal::Unknown(_) | Refusal::Failed { .. } | Refusal::TimedOut { .. }
+            ) | Problem::NoPort(_)
                 | Problem::UpstreamFailed { .. }
                 | Problem::UpstreamTimeout { .. }
         )

@@ -225,11 +225,15 @@ async fn with_a_canary_that_sleeps_a_request_that_wakes_nothing_goes_to_the_curr
         };
     });
     let (first, app, _gate) = shop.awake(1).await;
-    shop.try_out(&first, &release(2));
+    let second = release(2);
+    shop.try_out(&first, &second);
     let mut client = shop.asked(GET).await;
     serve(&app).await;
     assert_eq!(status(&client.message().await.0), 200);
     shop.rig.world.waiters(0).await;
+    // Which is no fault of it.
+    let told = counted(&second, |told| told.turned_over == 1).await;
+    assert_eq!(told.failed, 0);
 }
 
 #[tokio::test]
