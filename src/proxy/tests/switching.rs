@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::rig::{Wire, address, soon, status};
 use super::shop::{Opening, Shop, release};
@@ -14,9 +16,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::decision::{ContainerFacts, ContainerRules, IdleRule, ReadyRule, ScriptFailure};
 use crate::deploy::route::{App, Current, Door, Release};
-use crate::lifecycle::fleet::Fleet;
-use crate::lifecycle::gate::Gate;
-use crate::proxy::Running;
+use crate::lifecycle::fleet::{Ask, Creation, Fleet, Refusal};
+use crate::lifecycle::gate::{Gate, Lease};
+use crate::names::WorkloadName;
+use crate::proxy::{Running, Wake};
 use crate::runtime::fake::Fake;
 use crate::spec::WorkloadSpec;
 
@@ -126,6 +129,46 @@ async fn no_request_fails_or_gets_a_release_that_was_left_before_it_came() {
     assert!(answers > SWITCHES / 2, "{answers} answers say little");
     assert_eq!(shop.app.held(), 0);
     world.waiters(0).await;
+}
+
+/// Every time that a lease is asked of a release, another one is switched to.
+#[derive(Clone)]
+struct Fickle(Arc<App>);
+
+impl Wake for Fickle {
+    async fn acquire(&self, ask: Ask<'_>) -> Result<Lease, Refusal> {
+        self.0.set_route(Current::Release(release(1)), None);
+        assert!(ask.superseded.unwrap().is_cancelled());
+        Err(Refusal::Superseded(ask.workload.clone()))
+    }
+
+    fn acquire_ready(&self, _: &WorkloadName, _: bool) -> Option<Lease> {
+        None
+    }
+
+    fn nudge(
+        &self,
+        _: &WorkloadName,
+        _: Option<Creation<'_>>,
+        _: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn suspect(&self, _: Lease, _: u16) {}
+}
+
+#[tokio::test]
+async fn a_request_that_may_not_be_held_does_not_look_for_ever_which_release_is_current() {
+    let opening = Opening::default();
+    let (setup, app) = opening.built(|decision| decision.wait = Some(Duration::ZERO));
+    app.set_route(Current::Release(release(1)), None);
+    let (running, _) = setup.start_with(Fickle(app));
+    let mut client = Wire::connect(address(&running)).await;
+    client.say(REQUEST).await;
+    let (head, body) = client.message().await;
+    assert_eq!(status(&head), 503);
+    assert!(body.contains("\"kind\":\"superseded\""), "{body}");
 }
 
 /// Containers of the fake engine never sleep by themselves, and are ready when their port answers.
