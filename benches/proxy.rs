@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use wakegate::clock::Clock;
 use wakegate::config::{Config, Given, Listen};
 use wakegate::decision::{Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure};
+use wakegate::deploy::route::Apps;
 use wakegate::lifecycle::fleet::{Ask, Creation, Refusal};
 use wakegate::lifecycle::gate::{Endpoint, Gate, Lease};
 use wakegate::names::WorkloadName;
@@ -41,7 +43,12 @@ impl Wake for Awake {
         self.0.lease(counts)
     }
 
-    fn nudge(&self, _: &WorkloadName, _: Option<Creation<'_>>) -> Result<(), Refusal> {
+    fn nudge(
+        &self,
+        _: &WorkloadName,
+        _: Option<Creation<'_>>,
+        _: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -245,8 +252,14 @@ fn start_proxy<D: Decide>(
     };
     let gate = Gate::open(endpoint, Clock::new(), Arc::new(Notify::new()));
     let metrics = Metrics::new(&mut wakegate::metrics::registry());
-    let running = Proxy::start_with(Arc::new(config), Awake(gate), decider, &metrics)
-        .expect("the proxy starts");
+    let running = Proxy::start_with(
+        Arc::new(config),
+        Awake(gate),
+        Apps::default(),
+        decider,
+        &metrics,
+    )
+    .expect("the proxy starts");
     let Bound::Tcp(address) = *running.address() else {
         unreachable!("it listens on TCP");
     };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use wakegate::config::{Config, Given};
-use wakegate::decision::Decision;
+use wakegate::decision::{Decision, Destination};
 use wakegate::script::current::Scripts;
 use wakegate::script::decider::Decider;
 use wakegate::script::head::Head;
@@ -54,7 +54,7 @@ fn decide(decider: &mut Decider, head: &Head) -> Option<u64> {
     let number = decider.version().number();
     match &*decided.expect("a route").decision {
         Decision::Proxy(proxy) => {
-            let is_whole = proxy.workload.as_str() == format!("app-{number}")
+            let is_whole = matches!(&proxy.destination, Destination::Workload(name) if name.as_str() == format!("app-{number}"))
                 && proxy.strip as u64 == number
                 && proxy.response_headers.edits[0].1.as_ref()?.as_bytes()
                     == number.to_string().as_bytes();

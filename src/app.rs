@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Engine, Listen, ProcessImage, Shadow};
+use crate::deploy::route::Apps;
 use crate::lifecycle::fleet::Fleet;
 use crate::metrics;
 use crate::proxy::{self, Proxy};
@@ -140,7 +141,13 @@ impl Gateway {
             None
         };
         let renewing = tokio::spawn(renew_rules(history.clone(), fleet.clone()));
-        let proxy = Proxy::start(config, fleet.clone(), scripts, &proxy_metrics)?;
+        let proxy = Proxy::start(
+            config,
+            fleet.clone(),
+            Apps::default(),
+            scripts,
+            &proxy_metrics,
+        )?;
         Ok(Self {
             fleet,
             history,

@@ -10,7 +10,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::names::WorkloadName;
+use crate::names::{AppName, WorkloadName};
 use crate::spec::WorkloadSpec;
 
 /// What a script may know of a request. Borrowed from the request itself, so that asking is free.
@@ -41,10 +41,10 @@ pub enum Decision {
     Respond(Reply),
 }
 
-/// Forward to a workload.
+/// Forward to a workload, or to an application.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProxyDecision {
-    pub workload: WorkloadName,
+    pub destination: Destination,
     /// The application's port; `None` is the workload's own (its port label or exposed port).
     pub port: Option<u16>,
     /// Leading path segments to drop.
@@ -58,17 +58,74 @@ pub struct ProxyDecision {
     pub asleep: Asleep,
     /// False: the request does not count as activity, so it does not keep the workload awake.
     pub counts: bool,
-    /// How to make the workload when it does not exist.
+    /// How to make the workload when it does not exist. An application's releases are made of their
+    /// launch configurations, whatever this says.
     pub create: Option<CreateFrom>,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
 }
 
+/// What a request is forwarded to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Destination {
+    Workload(WorkloadName),
+    /// A release of the application: the current one, unless it goes to one that is tried.
+    App {
+        name: AppName,
+        canary: Canary,
+    },
+}
+
+/// Which requests go to the release that is tried as a canary. Without one, all go to the current.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Canary {
+    /// None, whatever cookie they bring.
+    #[default]
+    Never,
+    /// All, whatever cookie they bring.
+    Always,
+    /// Those of so many of a hundred clients; more than 0 and less than 100. A client that has a
+    /// cookie of this canary keeps to what it says.
+    Percent(f64),
+}
+
+impl Canary {
+    /// `None`: it is not from 0 to 100.
+    pub fn percent(percent: f64) -> Option<Self> {
+        match percent {
+            0.0 => Some(Canary::Never),
+            100.0 => Some(Canary::Always),
+            between if between > 0.0 && between < 100.0 => Some(Canary::Percent(between)),
+            _ => None,
+        }
+    }
+
+    pub fn as_percent(self) -> f64 {
+        match self {
+            Canary::Never => 0.0,
+            Canary::Always => 100.0,
+            Canary::Percent(percent) => percent,
+        }
+    }
+}
+
 impl ProxyDecision {
-    /// Plain forwarding with every default.
+    /// Plain forwarding to a workload, with every default.
     pub fn to(workload: WorkloadName) -> Self {
+        Self::at(Destination::Workload(workload))
+    }
+
+    /// The same to the current release of an application.
+    pub fn to_app(name: AppName) -> Self {
+        Self::at(Destination::App {
+            name,
+            canary: Canary::Never,
+        })
+    }
+
+    fn at(destination: Destination) -> Self {
         Self {
-            workload,
+            destination,
             port: None,
             strip: 0,
             path: None,
@@ -146,11 +203,14 @@ pub struct ErrorFacts {
     /// The status of the built-in answer.
     pub status: u16,
     /// A stable word: `unknown_workload`, `no_route`, `queue_full`, `hold_timeout`, `start_failed`,
-    /// `engine_unreachable`, `upstream_failed`, `upstream_timeout`, `script_failed`, …
+    /// `engine_unreachable`, `upstream_failed`, `upstream_timeout`, `script_failed`, `unknown_app`,
+    /// `no_release`, `maintenance`, `paused`, …
     pub kind: Cow<'static, str>,
     pub message: String,
     /// The workload that the request was for, or `""`.
     pub workload: String,
+    /// The application that the request was for, or `""`.
+    pub app: String,
     pub retry_after_secs: Option<u64>,
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //! proxy::handler      reads the facts of the request
 //! script::decider       asks the scripts: facts in, a decision out, remembered per worker
+//! deploy::route           which release is current, where the decision is for an application
 //! lifecycle::fleet        gives a lease on the workload: at once when it is ready (an atomic),
 //!   workload                else as soon as it has been woken
 //!     machine                 decides every start and stop, without waiting for anything

@@ -17,7 +17,7 @@ const INPUT_MAX: Duration = Duration::from_secs(60);
 const BYTES_MAX: usize = 4 << 10;
 
 /// What texts of scripts and heads are made of; a change may put one in anywhere.
-const TOKENS: [&str; 40] = [
+const TOKENS: [&str; 42] = [
     "{",
     "}",
     "(",
@@ -57,6 +57,8 @@ const TOKENS: [&str; 40] = [
     "fn test_x() {",
     "route(\"/{a}\", |req| ",
     "proxy(",
+    "app(",
+    ".canary(",
     ": ",
 ];
 

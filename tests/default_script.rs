@@ -164,6 +164,7 @@ fn only_an_unknown_container_has_words_of_its_own() {
             kind: kind.into(),
             message: String::new(),
             workload: "minion-9".to_owned(),
+            app: String::new(),
             retry_after_secs: None,
         };
         shipped()

@@ -1,5 +1,8 @@
 //! The lifecycle as requests and operators see it, over an engine in memory and a paused clock.
 
+#[path = "lifecycle/superseded.rs"]
+mod superseded;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +104,7 @@ impl Bench {
             counts: true,
             wait,
             create: None,
+            superseded: None,
         };
         self.fleet.acquire(ask).await
     }
@@ -119,6 +123,7 @@ impl Bench {
                     counts: true,
                     wait,
                     create: None,
+                    superseded: None,
                 })
                 .await
         })
@@ -791,6 +796,7 @@ async fn what_does_not_exist_is_made_once_when_the_decision_says_how() {
         counts: true,
         wait: 60 * SECOND,
         create: Some(Creation::from(&known)),
+        superseded: None,
     };
     let (one, two) = tokio::join!(bench.fleet.acquire(ask()), bench.fleet.acquire(ask()));
     assert!(one.is_ok() && two.is_ok());
@@ -817,6 +823,7 @@ async fn what_does_not_exist_is_made_once_when_the_decision_says_how() {
             counts: true,
             wait: SECOND,
             create: Some(Creation::from(&create)),
+            superseded: None,
         };
         let refusal = bench.fleet.acquire(ask).await.unwrap_err();
         assert!(refusal.to_string().contains(expected), "{refusal}");
@@ -852,7 +859,8 @@ async fn what_is_made_is_made_as_those_scripts_say_that_decided() {
         workload: &workload,
         counts: true,
         wait: 60 * SECOND,
-        create: Some(Creation { from: &from, by }),
+        create: Some(Creation::template(&from, by)),
+        superseded: None,
     };
     let refusal = bench.fleet.acquire(ask(None)).await.unwrap_err();
     assert!(refusal.to_string().contains("no template"), "{refusal}");
@@ -873,6 +881,7 @@ async fn a_request_during_the_removal_makes_it_again_when_it_may() {
         counts: true,
         wait: 60 * SECOND,
         create: Some(Creation::from(&known)),
+        superseded: None,
     };
     let release = async {
         tokio::time::sleep(SECOND).await;
@@ -888,17 +897,17 @@ async fn a_request_during_the_removal_makes_it_again_when_it_may() {
 async fn a_nudge_wakes_without_waiting_and_tells_of_a_failure() {
     let bench = Bench::new();
     bench.until_engine(true).await;
-    bench.fleet.nudge(&name("a"), None).unwrap();
+    bench.fleet.nudge(&name("a"), None, None).unwrap();
     assert_eq!(bench.phase(), "starting");
     bench.until_phase("ready").await;
-    bench.fleet.nudge(&name("a"), None).unwrap();
+    bench.fleet.nudge(&name("a"), None, None).unwrap();
     assert_eq!(bench.fake.starts("a"), 1);
-    let unknown = bench.fleet.nudge(&name("nobody"), None).unwrap_err();
+    let unknown = bench.fleet.nudge(&name("nobody"), None, None).unwrap_err();
     assert_eq!(unknown, Refusal::Unknown(name("nobody")));
     bench.fake.exit("a", 1);
     bench.until_phase("failed").await;
     assert!(matches!(
-        bench.fleet.nudge(&name("a"), None),
+        bench.fleet.nudge(&name("a"), None, None),
         Err(Refusal::Failed { .. })
     ));
 }

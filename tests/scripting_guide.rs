@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use tempfile::TempDir;
 use wakegate::config::{self, Config, Given};
 use wakegate::decision::{ErrorFacts, RequestFacts};
+use wakegate::names::AppName;
 use wakegate::script::definitions::own_functions;
 use wakegate::script::version::{ScriptError, Version, on_a_deep_stack};
 
@@ -62,7 +63,12 @@ fn wrong(fence: &Fence) -> Option<String> {
         std::fs::write(path, text).expect("it is written");
     }
     let config = config::parse(&fence.configuration(), "gateway.toml", &|_| None);
-    let given = given(config.unwrap_or_else(|errors| panic!("line {}: {errors}", fence.line)));
+    let config = config.unwrap_or_else(|errors| panic!("line {}: {errors}", fence.line));
+    let mut given = given(config);
+    if let Some(apps) = &fence.apps {
+        let names = apps.iter().map(|name| AppName::new(name).expect("a name"));
+        given.apps = Some(names.collect());
+    }
     match (tried(dir.path(), &given), &fence.refused) {
         (Ok(_), None) => None,
         (Ok(_), Some(message)) => Some(format!("it is not refused with {message:?}")),
@@ -282,6 +288,7 @@ fn hostile() -> Vec<(Method, String, String, String, HeaderMap)> {
 fn no_recipe_fails_on_any_request() {
     let sent = hostile();
     let kinds = [
+        "maintenance",
         "unknown_workload",
         "no_route",
         "refused_asleep",
@@ -315,6 +322,7 @@ fn no_recipe_fails_on_any_request() {
                 kind: kinds[n % kinds.len()].into(),
                 message: String::new(),
                 workload: "shop".to_owned(),
+                app: "shop".to_owned(),
                 retry_after_secs: None,
             };
             if let Err(failure) = version.on_error(&facts, &error) {

@@ -121,6 +121,7 @@ fn ask_everything(version: Version) {
         kind: "upstream_failed".into(),
         message: "the application did not answer".to_owned(),
         workload: "a".to_owned(),
+        app: "shop".to_owned(),
         retry_after_secs: Some(1),
     };
     let container = ContainerFacts {

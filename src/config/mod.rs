@@ -18,7 +18,7 @@ mod typed;
 mod vars;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
+use crate::names::AppName;
 use crate::spec::SpecPolicy;
 
 pub use env::{RESERVED as ENV_RESERVED, env_names, unknown_variables};
@@ -178,6 +179,9 @@ pub struct Given {
     pub vars: BTreeMap<String, Constant>,
     /// Where the hours and days that scripts see are counted; default UTC.
     pub time_zone: TimeZone,
+    /// `[apps]`: the names that `app(…)` may be given in quotes. `None`: they are not known, and
+    /// nothing is checked.
+    pub apps: Option<BTreeSet<AppName>>,
 }
 
 /// The value of one constant.
@@ -311,6 +315,7 @@ impl std::fmt::Debug for Given {
             .field("limits", &self.limits)
             .field("vars", &self.vars.keys())
             .field("time_zone", &self.time_zone)
+            .field("apps", &self.apps)
             .finish()
     }
 }
@@ -322,12 +327,13 @@ impl Default for Given {
 }
 
 impl From<ScriptLimits> for Given {
-    /// With no constants, in UTC.
+    /// With no constants, in UTC, and with whatever applications.
     fn from(limits: ScriptLimits) -> Self {
         Self {
             limits,
             vars: BTreeMap::new(),
             time_zone: TimeZone::UTC,
+            apps: None,
         }
     }
 }

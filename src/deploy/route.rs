@@ -1,10 +1,16 @@
 //! Where an application's requests go at this moment: read by every request, changed by its manager alone.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::deploy::stats::Stats;
@@ -12,24 +18,44 @@ use crate::names::{AppName, ReleaseHash, WorkloadName};
 use crate::spec::WorkloadSpec;
 
 /// All applications of gateway.toml; which there are does not change while the gateway runs.
-#[derive(Debug, Clone, Default)]
-pub struct Apps(Arc<HashMap<AppName, Arc<App>>>);
+#[derive(Debug, Clone)]
+pub struct Apps(Arc<All>);
+
+#[derive(Debug)]
+struct All {
+    by_name: HashMap<AppName, Arc<App>>,
+    /// For requests held before any release is asked, over all applications.
+    places: Semaphore,
+}
 
 /// One application as requests see it.
 #[derive(Debug)]
 pub struct App {
     pub name: AppName,
+    pub limits: AppLimits,
     route: ArcSwap<Route>,
-    door: watch::Sender<Door>,
+    /// Held while the route is exchanged for a changed one.
+    changing: Mutex<()>,
+    places: Semaphore,
 }
 
-/// Which releases get the requests. Exchanged as a whole, so that each request sees one state.
+/// How many requests may be held before any release is asked, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppLimits {
+    /// The longest that a request is held because the application is paused; then 503.
+    pub pause_max: Duration,
+    /// Requests held while it is paused, or while it is not known which release is current; past it 503.
+    pub held_max: usize,
+}
+
+/// What becomes of requests. Exchanged as a whole, so that each request sees one state.
 #[derive(Debug)]
 pub struct Route {
+    pub door: Door,
     pub current: Current,
     /// A release that gets a part of the requests, as the scripts decide.
     pub canary: Option<Arc<Release>>,
-    /// Cancelled as soon as another route counts: whoever waits for a release of this one looks again.
+    /// Cancelled as soon as another route counts: whoever waits for anything by this one looks again.
     pub superseded: CancellationToken,
 }
 
@@ -37,7 +63,7 @@ pub struct Route {
 pub enum Current {
     /// Which release is current is being found out; requests are held.
     Loading,
-    /// There is none, and why.
+    /// There is none, and why; clients are told.
     Nothing(Arc<str>),
     Release(Arc<Release>),
 }
@@ -58,33 +84,67 @@ pub struct Release {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     Open,
-    /// Requests are held, up to the limits of held requests, until it is open again.
+    /// Requests are held, within [`AppLimits`], until it is open again.
     Paused,
     /// Requests are answered 503 by the gateway.
     Maintenance,
 }
 
+/// A held request's place, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place<'a> {
+    _permits: [SemaphorePermit<'a>; 2],
+}
+
+fn places(count: usize) -> Semaphore {
+    Semaphore::new(count.min(Semaphore::MAX_PERMITS))
+}
+
+impl Default for Apps {
+    /// None.
+    fn default() -> Self {
+        Self::new([], 0)
+    }
+}
+
 impl Apps {
-    pub fn new(apps: impl IntoIterator<Item = Arc<App>>) -> Self {
+    /// `held_max`: requests of all of them that may be held before any release is asked.
+    pub fn new(apps: impl IntoIterator<Item = Arc<App>>, held_max: usize) -> Self {
         let by_name = apps.into_iter().map(|app| (app.name.clone(), app));
-        Self(Arc::new(by_name.collect()))
+        Self(Arc::new(All {
+            by_name: by_name.collect(),
+            places: places(held_max),
+        }))
     }
 
     pub fn get(&self, name: &AppName) -> Option<&Arc<App>> {
-        self.0.get(name)
+        self.0.by_name.get(name)
+    }
+
+    /// A place for a request that is to be held; `None`: as many as allowed are held already.
+    pub fn place<'a>(&'a self, app: &'a App) -> Option<Place<'a>> {
+        let own = app.places.try_acquire().ok()?;
+        let shared = self.0.places.try_acquire().ok()?;
+        Some(Place {
+            _permits: [own, shared],
+        })
     }
 }
 
 impl App {
-    pub fn new(name: AppName) -> Arc<Self> {
+    /// Open, and without a known release: its requests are held until [`App::set_route`] is called.
+    pub fn new(name: AppName, limits: AppLimits) -> Arc<Self> {
         Arc::new(Self {
             name,
+            limits,
             route: ArcSwap::from_pointee(Route {
+                door: Door::Open,
                 current: Current::Loading,
                 canary: None,
                 superseded: CancellationToken::new(),
             }),
-            door: watch::Sender::new(Door::Open),
+            changing: Mutex::new(()),
+            places: places(limits.held_max),
         })
     }
 
@@ -92,26 +152,48 @@ impl App {
         self.route.load_full()
     }
 
-    /// From the return of this call on every new request goes by the new route.
+    /// Whether requests still go by this route.
+    ///
+    /// Who takes a lease by a route and is told afterwards that it still counts took it before
+    /// [`App::set_route`] returned: a manager that looks at the leases after that call sees it.
+    pub fn is_current(&self, route: &Arc<Route>) -> bool {
+        // Pairs with the one in `exchange`: either this sees the new route, or the other the lease.
+        fence(Ordering::SeqCst);
+        Arc::ptr_eq(&self.route.load(), route)
+    }
+
+    /// From the return of this call on every new request goes by the new releases, and whoever still
+    /// waits for one of the old looks again. The door stays as it is.
     pub fn set_route(&self, current: Current, canary: Option<Arc<Release>>) {
+        self.exchange(|before| (before.door, current, canary));
+    }
+
+    pub fn door(&self) -> Door {
+        self.route.load().door
+    }
+
+    /// From the return of this call on no new request gets past a door that is not open, nor does one
+    /// that has no lease yet. The releases stay as they are.
+    pub fn set_door(&self, door: Door) {
+        self.exchange(|before| (door, before.current.clone(), before.canary.clone()));
+    }
+
+    /// Requests that are held before any release is asked.
+    pub fn held(&self) -> usize {
+        let all = self.limits.held_max.min(Semaphore::MAX_PERMITS);
+        all - self.places.available_permits()
+    }
+
+    fn exchange(&self, change: impl FnOnce(&Route) -> (Door, Current, Option<Arc<Release>>)) {
+        let _changing = self.changing.lock();
+        let (door, current, canary) = change(&self.route.load());
         let before = self.route.swap(Arc::new(Route {
+            door,
             current,
             canary,
             superseded: CancellationToken::new(),
         }));
+        fence(Ordering::SeqCst);
         before.superseded.cancel();
-    }
-
-    pub fn door(&self) -> Door {
-        *self.door.borrow()
-    }
-
-    /// Sees the door change.
-    pub fn watch_door(&self) -> watch::Receiver<Door> {
-        self.door.subscribe()
-    }
-
-    pub fn set_door(&self, door: Door) {
-        self.door.send_replace(door);
     }
 }

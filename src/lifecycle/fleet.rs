@@ -74,6 +74,17 @@ impl Fleet {
     /// waits. May be called from any thread's runtime. Dropping the future gives the place up;
     /// the wake goes on.
     pub async fn acquire(&self, ask: Ask<'_>) -> Result<Lease, Refusal> {
+        let Some(superseded) = ask.superseded else {
+            return self.wake(ask).await;
+        };
+        tokio::select! {
+            biased;
+            () = superseded.cancelled() => Err(Refusal::Superseded(ask.workload.clone())),
+            woken = self.wake(ask) => woken,
+        }
+    }
+
+    async fn wake(&self, ask: Ask<'_>) -> Result<Lease, Refusal> {
         let deadline = self.shared.core.clock.now() + ask.wait;
         loop {
             let known = self.shared.get(ask.workload);
@@ -94,7 +105,7 @@ impl Fleet {
                         (self.shared.entry(ask.workload), order)
                     }
                 };
-            match workload.lease(ask.counts, left, wish).await {
+            match workload.lease(ask.counts, left, wish, ask.superseded).await {
                 // It is being removed, or just was: it can be made again when it is gone.
                 Ok(Err(Refusal::Unknown(_))) if ask.create.is_some() => {
                     let left = deadline.since(self.shared.core.clock.now());
@@ -124,13 +135,19 @@ impl Fleet {
     }
 
     /// Wakes the workload without waiting, as a request that is not held would (a waiting page).
-    /// An error when it cannot be woken now, with the reason.
-    pub fn nudge(&self, name: &WorkloadName, create: Option<Creation<'_>>) -> Result<(), Refusal> {
+    /// An error when it cannot be woken now, with the reason. For `superseded` see [`Ask`].
+    pub fn nudge(
+        &self,
+        name: &WorkloadName,
+        create: Option<Creation<'_>>,
+        superseded: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
         if let EngineState::Down(reason) = &*self.shared.core.engine.borrow() {
             return Err(engine_unreachable(name, reason));
         }
         if let Some(workload) = self.shared.get(name) {
-            match workload.nudge() {
+            let wish = Event::Wanted { by_operator: false };
+            match workload.nudge(wish, superseded) {
                 Ok(Err(Refusal::Unknown(_))) if create.is_some() => {}
                 Ok(answer) => return answer,
                 Err(Retired) => {}
@@ -143,9 +160,12 @@ impl Fleet {
             };
         };
         let order = self.shared.creation(name, create)?;
-        // Retired in this very moment: the page asks again in a second.
-        drop(self.shared.entry(name).order(order));
-        Ok(())
+        match self.shared.entry(name).nudge(order, superseded) {
+            // It is on its way out, or was retired in this very moment: the page asks again in a
+            // second.
+            Ok(Err(Refusal::Unknown(_))) | Err(Retired) => Ok(()),
+            Ok(answer) => answer,
+        }
     }
 
     /// A connection to `port` of the lease's endpoint could not be made or broke before an answer:

@@ -3,20 +3,22 @@
 mod carry;
 #[cfg(test)]
 mod tests;
+mod timer;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
-use crate::decision::IdleRule;
 use crate::lifecycle::core::{Core, Place, StartLabels};
-use crate::lifecycle::fleet::{Refusal, View};
+use crate::lifecycle::fleet::Refusal;
 use crate::lifecycle::gate::{Gate, Lease};
 use crate::lifecycle::machine::{
     Effect, Event, FailureKind, Machine, Observation, Phase, Then, Why,
@@ -111,12 +113,15 @@ impl Workload {
 
     /// A lease as soon as it is ready; wakes it when it sleeps.
     ///
-    /// `wish` is what the machine is told: that it is wanted, or that it is to be made.
+    /// `wish` is what the machine is told: that it is wanted, or that it is to be made. It is not
+    /// told when `superseded` is cancelled: whoever cancels it and orders rest then can rely on
+    /// that nothing starts the workload again.
     pub async fn lease(
         self: &Arc<Self>,
         counts: bool,
         wait: Duration,
         wish: Event,
+        superseded: Option<&CancellationToken>,
     ) -> Result<Result<Lease, Refusal>, Retired> {
         let limits = &self.core.hold;
         let place = Place::take([
@@ -137,8 +142,7 @@ impl Workload {
             if inner.waiters.len() >= limits.queue_max {
                 inner.forget_gone_waiters();
             }
-            inner.waiters.push_back(Waiter { answer, counts });
-            Ok(wish)
+            Ok(inner.enqueue(&self.name, Waiter { answer, counts }, wish, superseded))
         })?;
         let refusal = match tokio::time::timeout(wait, answered).await {
             Ok(Ok(answer)) => return Ok(answer),
@@ -152,18 +156,23 @@ impl Workload {
         Ok(Err(refusal))
     }
 
-    /// Wants it awake without waiting; tells when that cannot be now.
-    pub fn nudge(self: &Arc<Self>) -> Result<Result<(), Refusal>, Retired> {
+    /// Wants it awake without waiting; tells when that cannot be now. For `wish` and `superseded`
+    /// see [`Workload::lease`].
+    pub fn nudge(
+        self: &Arc<Self>,
+        wish: Event,
+        superseded: Option<&CancellationToken>,
+    ) -> Result<Result<(), Refusal>, Retired> {
         let (answer, mut answered) = oneshot::channel();
         self.change(|inner| {
             if inner.retired {
                 return Err(Retired);
             }
-            inner.waiters.push_back(Waiter {
+            let waiter = Waiter {
                 answer,
                 counts: false,
-            });
-            Ok(Event::Wanted { by_operator: false })
+            };
+            Ok(inner.enqueue(&self.name, waiter, wish, superseded))
         })?;
         let told = match answered.try_recv() {
             Ok(Err(refusal)) => Err(refusal),
@@ -238,50 +247,6 @@ impl Workload {
             self.poke.notify_one();
         }
         inner.retired
-    }
-
-    pub fn view(&self) -> View {
-        let now = self.core.clock.now();
-        let inner = self.inner.lock();
-        let machine = &inner.machine;
-        let phase = machine.phase();
-        let gate = match phase {
-            Phase::Ready { gate, .. } | Phase::Draining { gate, .. } => Some(gate),
-            _ => None,
-        };
-        let leases = gate.map_or(0, |gate| gate.leases());
-        let ready = machine.open_gate();
-        let address = ready.map(|gate| {
-            let endpoint = gate.endpoint();
-            match endpoint.port {
-                Some(port) => std::net::SocketAddr::new(endpoint.address, port).to_string(),
-                None => endpoint.address.to_string(),
-            }
-        });
-        let idle = ready
-            .filter(|_| leases == 0)
-            .map(|gate| now.since(gate.last_used()));
-        let idle_stop_seconds = match phase {
-            Phase::Ready {
-                idle: IdleRule::StopAfter(after) | IdleRule::PauseAfter(after),
-                ..
-            } => Some(after.as_secs_f64()),
-            _ => None,
-        };
-        View {
-            id: machine.id().map(InstanceId::to_string).unwrap_or_default(),
-            name: self.name.clone(),
-            phase: phase.name(),
-            reason: phase.reason().map(|reason| reason.to_string()),
-            address,
-            image: inner.about.image.clone(),
-            labels: inner.about.labels.clone(),
-            leases,
-            waiting: self.held.load(Ordering::Acquire),
-            idle_seconds: idle.map(|idle| idle.as_secs_f64()),
-            idle_stop_seconds,
-            phase_seconds: now.since(machine.since()).as_secs_f64(),
-        }
     }
 
     /// Decides under the lock, acts after it.
@@ -396,61 +361,6 @@ impl Workload {
         };
         self.core.metrics.starts.get_or_create(&labels).inc();
     }
-
-    /// Ticks when the machine's own time has come.
-    async fn keep_time(workload: Weak<Self>) {
-        let Some(poke) = workload.upgrade().map(|workload| workload.poke.clone()) else {
-            return;
-        };
-        loop {
-            let Some(wake_at) = workload.upgrade().and_then(|workload| workload.next_tick()) else {
-                return;
-            };
-            match wake_at {
-                Some(wake_at) => {
-                    tokio::select! {
-                        () = tokio::time::sleep_until(wake_at) => {}
-                        () = poke.notified() => {}
-                    }
-                }
-                None => poke.notified().await,
-            }
-            if let Some(workload) = workload.upgrade() {
-                workload.tick_if_due();
-            }
-        }
-    }
-
-    /// `None`: it is retired and needs no timer.
-    #[expect(clippy::option_option)]
-    fn next_tick(&self) -> Option<Option<tokio::time::Instant>> {
-        let inner = self.inner.lock();
-        if inner.retired {
-            return None;
-        }
-        Some(
-            inner
-                .machine
-                .wake_at()
-                .map(|at| self.core.clock.instant(at)),
-        )
-    }
-
-    fn tick_if_due(self: &Arc<Self>) {
-        let due = {
-            let inner = self.inner.lock();
-            let timed = inner
-                .machine
-                .wake_at()
-                .is_some_and(|at| at <= self.core.clock.now());
-            let drained =
-                matches!(inner.machine.phase(), Phase::Draining { gate, .. } if gate.leases() == 0);
-            timed || drained
-        };
-        if due {
-            drop(self.order(Event::Tick));
-        }
-    }
 }
 
 impl Inner {
@@ -459,6 +369,24 @@ impl Inner {
             image: instance.image.clone(),
             labels: instance.labels.clone(),
         };
+    }
+
+    /// Takes a waiter in, and gives what the machine is to be told then.
+    fn enqueue(
+        &mut self,
+        name: &WorkloadName,
+        waiter: Waiter,
+        wish: Event,
+        superseded: Option<&CancellationToken>,
+    ) -> Event {
+        if superseded.is_some_and(CancellationToken::is_cancelled) {
+            let refusal = Refusal::Superseded(name.clone());
+            drop(waiter.answer.send(Err(refusal)));
+            // A tick changes nothing that time would not change.
+            return Event::Tick;
+        }
+        self.waiters.push_back(waiter);
+        wish
     }
 
     fn forget_gone_waiters(&mut self) {

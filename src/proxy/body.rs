@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::deploy::stats::{Stats, Visit};
 use crate::lifecycle::gate::Lease;
 use crate::proxy::record::Record;
 use crate::proxy::upstream::Checkout;
@@ -83,7 +85,7 @@ impl Source {
             None => return Poll::Ready(None),
         };
         self.progress.set(Instant::now());
-        let bytes = self.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
+        let bytes = self.bytes.get() + data_bytes(&frame);
         self.bytes.set(bytes);
         if bytes > self.bytes_max {
             return Poll::Ready(Some(Err(self.fail(BodyFault::TooLarge))));
@@ -97,6 +99,10 @@ impl Source {
     }
 }
 
+fn data_bytes(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
+}
+
 /// A request's body as it is sent to the application. Holds the lease to its last byte: an
 /// application may answer before it has read everything.
 #[derive(Debug)]
@@ -104,6 +110,8 @@ pub enum RequestBody {
     Empty,
     Streamed {
         source: Rc<Source>,
+        /// Of the release that it is sent to.
+        stats: Option<Arc<Stats>>,
         _lease: Rc<Lease>,
     },
 }
@@ -118,7 +126,13 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Streamed { source, .. } => source.poll(cx),
+            RequestBody::Streamed { source, stats, .. } => {
+                let frame = ready!(source.poll(cx));
+                if let (Some(stats), Some(Ok(frame))) = (stats, &frame) {
+                    stats.from_client(data_bytes(frame));
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -155,6 +169,8 @@ enum From {
 struct Streamed {
     incoming: Incoming,
     ended: bool,
+    /// At the release that answers.
+    visit: Option<Visit>,
     /// Goes back to its pool when the answer has come to its end.
     connection: Option<Checkout>,
     /// After the connection, so that it is given back while the workload is still held.
@@ -172,11 +188,17 @@ impl AnswerBody {
     }
 
     /// What an application answers over `connection`.
-    pub fn streamed(incoming: Incoming, connection: Checkout, lease: Rc<Lease>) -> Self {
+    pub fn streamed(
+        incoming: Incoming,
+        connection: Checkout,
+        lease: Rc<Lease>,
+        visit: Option<Visit>,
+    ) -> Self {
         Self {
             from: From::Application(Streamed {
                 incoming,
                 ended: false,
+                visit,
                 connection: Some(connection),
                 _lease: lease,
             }),
@@ -203,6 +225,9 @@ impl Body for AnswerBody {
             From::Application(streamed) => {
                 let frame = ready!(Pin::new(&mut streamed.incoming).poll_frame(cx));
                 streamed.ended |= frame.is_none();
+                if let (Some(visit), Some(Ok(frame))) = (&streamed.visit, &frame) {
+                    visit.stats().to_client(data_bytes(frame));
+                }
                 Poll::Ready(frame)
             }
         }

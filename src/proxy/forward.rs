@@ -10,9 +10,12 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-use crate::decision::Asleep;
+use crate::deploy::stats::{State, Visit};
 use crate::lifecycle::gate::Lease;
+use crate::names::WorkloadName;
 use crate::proxy::body::{AnswerBody, BodyFault, RequestBody};
+use crate::proxy::canary;
+use crate::proxy::entry::Entry;
 use crate::proxy::handler::{Exchange, Worker};
 use crate::proxy::headers;
 use crate::proxy::ports::{Decide, Wake};
@@ -30,6 +33,7 @@ const PAUSE: Duration = Duration::from_millis(4);
 enum Failure {
     /// The request may be sent again.
     Again {
+        workload: WorkloadName,
         cause: String,
         /// The lease, when the run itself is in doubt.
         suspect: Option<Lease>,
@@ -46,15 +50,21 @@ impl<W: Wake, D: Decide> Worker<W, D> {
     ) -> Result<Response<AnswerBody>, Problem> {
         let mut attempt = 1;
         loop {
-            let (cause, suspect) = match self.attempt(exchange, lease).await {
+            let (workload, cause, suspect) = match self.attempt(exchange, lease).await {
                 Ok(response) => return Ok(response),
                 Err(Failure::Final(problem)) => return Err(problem),
-                Err(Failure::Again { cause, suspect }) => (cause, suspect),
+                Err(Failure::Again {
+                    workload,
+                    cause,
+                    suspect,
+                }) => (workload, cause, suspect),
             };
-            let workload = &exchange.decision.workload;
-            if attempt == ATTEMPTS_MAX || Instant::now() >= exchange.deadline {
+            // A canary that cannot be reached loses no request: the current release is asked next.
+            let turned_over = suspect.is_some() && exchange.turn_over(true);
+            let is_over = attempt == ATTEMPTS_MAX || Instant::now() >= exchange.deadline;
+            if is_over && !turned_over {
                 return Err(Problem::UpstreamFailed {
-                    workload: workload.clone(),
+                    workload,
                     cause: format!("{cause} (attempt {attempt})"),
                 });
             }
@@ -70,18 +80,11 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                 let _ = timeout_at(exchange.deadline, self.wake.suspect(lease, port)).await;
             }
             sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
-            lease = self.lease_again(exchange).await?;
+            lease = match self.enter(exchange, true).await? {
+                Entry::Lease(lease) => lease,
+                Entry::Answer(response) => return Ok(*response),
+            };
             attempt += 1;
-        }
-    }
-
-    async fn lease_again(&self, exchange: &mut Exchange<'_>) -> Result<Lease, Problem> {
-        let decision = exchange.decision;
-        let ready = self.wake.acquire_ready(&decision.workload, decision.counts);
-        match (ready, decision.asleep) {
-            (Some(lease), _) => Ok(lease),
-            (None, Asleep::Refuse) => Err(Problem::RefusedAsleep(decision.workload.clone())),
-            (None, _) => self.hold(exchange).await,
         }
     }
 
@@ -90,29 +93,40 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         exchange: &mut Exchange<'_>,
         lease: Lease,
     ) -> Result<Response<AnswerBody>, Failure> {
-        let workload = &exchange.decision.workload;
         let endpoint = lease.endpoint();
         let Some(port) = exchange.decision.port.or(endpoint.port) else {
-            return Err(Failure::Final(Problem::NoPort(workload.clone())));
+            return Err(Failure::Final(Problem::NoPort(endpoint.workload.clone())));
         };
+        if let Some(visit) = exchange.visit() {
+            visit.enter(State::Waiting);
+        }
         let address = (endpoint.address, port).into();
         let repeatable = exchange.head.method.is_idempotent() && exchange.source.is_none();
         let mut connection = match self.pools.connection(&lease, port, repeatable).await {
             Ok(connection) => connection,
             Err(error) => {
+                if let Some(visit) = exchange.visit() {
+                    visit.not_reached();
+                }
                 return Err(Failure::Again {
+                    workload: endpoint.workload.clone(),
                     cause: error.to_string(),
                     suspect: Some(lease),
                 });
             }
         };
         let lease = Rc::new(lease);
+        let stats = match &exchange.source {
+            Some(_) => exchange.visit().map(|visit| visit.stats().clone()),
+            None => None,
+        };
         let upgrade = headers::upgrade_asked(&exchange.head.headers)
             .filter(|_| exchange.on_upgrade.is_some());
         let mut request = Request::new(match &exchange.source {
             None => RequestBody::Empty,
             Some(source) => RequestBody::Streamed {
                 source: source.clone(),
+                stats: stats.clone(),
                 _lease: lease.clone(),
             },
         });
@@ -126,8 +140,12 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             upgrade.as_ref(),
             &exchange.decision.request_headers,
         );
+        if let Some(visitor) = exchange.visitor() {
+            canary::strip(request.headers_mut(), &visitor.app.name);
+        }
         let sending = connection.sender().try_send_request(request);
-        let sent = self.answer_begins(exchange, sending).await;
+        let workload = &lease.endpoint().workload;
+        let sent = self.answer_begins(exchange, workload, sending).await;
         match sent.map_err(Failure::Final)? {
             Ok(response) => self
                 .carry(exchange, response, connection, lease, upgrade.is_some())
@@ -141,6 +159,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
     async fn answer_begins<T>(
         &self,
         exchange: &Exchange<'_>,
+        workload: &WorkloadName,
         sending: impl Future<Output = T>,
     ) -> Result<T, Problem> {
         let decision = exchange.decision;
@@ -161,7 +180,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                 }
                 _ => {
                     return Err(Problem::UpstreamTimeout {
-                        workload: decision.workload.clone(),
+                        workload: workload.clone(),
                         after,
                     });
                 }
@@ -185,10 +204,15 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         let whole = source.is_none_or(|source| !source.touched());
         let repeatable = !connection.heard() && exchange.head.method.is_idempotent() && whole;
         let cause = chain(error.error());
+        let workload = lease.endpoint().workload.clone();
         if unsent || repeatable {
             // A pooled connection that died says nothing about the run: applications close those.
             let suspect = Rc::into_inner(lease).filter(|_| connection.fresh);
-            return Failure::Again { cause, suspect };
+            return Failure::Again {
+                workload,
+                cause,
+                suspect,
+            };
         }
         Failure::Final(match source.and_then(|source| source.fault()) {
             Some(BodyFault::TooLarge) => Problem::BodyTooLarge {
@@ -197,10 +221,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             Some(BodyFault::Client) => {
                 Problem::BadRequest("the request's body broke off or is malformed")
             }
-            None => Problem::UpstreamFailed {
-                workload: exchange.decision.workload.clone(),
-                cause,
-            },
+            None => Problem::UpstreamFailed { workload, cause },
         })
     }
 
@@ -219,22 +240,36 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         // The client's own version is seen to by HTTP.
         *response.version_mut() = Version::HTTP_11;
         if !switching {
-            return Ok(response.map(|body| AnswerBody::streamed(body, connection, lease)));
+            let visit = Self::answered(exchange, response.status(), State::Streaming);
+            return Ok(response.map(|body| AnswerBody::streamed(body, connection, lease, visit)));
         }
         let on_client = exchange.on_upgrade.take().filter(|_| upgrade_asked);
         let Some(on_client) = on_client else {
             return Err(Problem::UpstreamFailed {
-                workload: exchange.decision.workload.clone(),
+                workload: lease.endpoint().workload.clone(),
                 cause: "it switched protocols without being asked".to_owned(),
             });
         };
+        let visit = Self::answered(exchange, response.status(), State::Upgraded);
         let on_application = hyper::upgrade::on(&mut response);
         let client = exchange.client;
         client.upgraded.set(true);
-        let also = (client.clone(), self.meters.shared().tunnel());
-        let tunnel = upgrade::tunnel(on_client, on_application, lease, also);
+        let stats = visit.as_ref().map(|visit| visit.stats().clone());
+        let also = (client.clone(), self.meters.shared().tunnel(), visit);
+        let tunnel = upgrade::tunnel(on_client, on_application, lease, stats, also);
         tokio::task::spawn_local(self.tasks.track_future(tunnel));
         Ok(response.map(|_| AnswerBody::made("")))
+    }
+
+    /// Counts the beginning of a release's answer; what is to be dropped with its end.
+    fn answered(exchange: &mut Exchange<'_>, status: StatusCode, open: State) -> Option<Visit> {
+        let mut visit = exchange.take_visit()?;
+        visit.answered(
+            status,
+            exchange.started.elapsed().saturating_sub(exchange.held),
+        );
+        visit.enter(open);
+        Some(visit)
     }
 }
 

@@ -1,14 +1,11 @@
 //! One request, straight down: facts, decision, lease, and then the application or an answer of ours.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, SET_COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
@@ -21,10 +18,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::unix_seconds;
 use crate::config::Config;
-use crate::decision::{Asleep, Decision, ProxyDecision, ScriptFailure};
-use crate::lifecycle::fleet::{Ask, Creation, Refusal};
-use crate::lifecycle::gate::Lease;
+use crate::decision::{Decision, Destination, ProxyDecision, ScriptFailure};
+use crate::deploy::route::Apps;
+use crate::lifecycle::fleet::Creation;
+use crate::names::AppName;
 use crate::proxy::body::{AnswerBody, Source};
+use crate::proxy::entry::{Entry, To, Visitor};
 use crate::proxy::facts::{Inbound, Malformed, Peer, head_bytes};
 use crate::proxy::meter::{Counted, Meters};
 use crate::proxy::ports::{Decide, OnError as _, Wake};
@@ -38,6 +37,7 @@ use crate::target;
 pub struct Worker<W, D> {
     pub config: Arc<Config>,
     pub wake: W,
+    pub apps: Apps,
     pub decider: RefCell<D>,
     pub pools: Rc<Pools>,
     pub meters: Meters,
@@ -57,14 +57,13 @@ pub struct Client {
     pub _counted: Counted,
 }
 
-/// A request on its way to a workload.
+/// A request on its way to a workload or an application.
 pub(super) struct Exchange<'a> {
     pub client: &'a Rc<Client>,
     pub head: &'a Parts,
     pub inbound: &'a Inbound,
     pub decision: &'a ProxyDecision,
-    /// How to make the workload when it does not exist.
-    pub create: Option<Creation<'a>>,
+    pub to: To<'a>,
     pub route: &'a Arc<str>,
     /// What the application is asked for.
     pub target: PathAndQuery,
@@ -72,7 +71,9 @@ pub(super) struct Exchange<'a> {
     pub source: Option<Rc<Source>>,
     /// The client's side of an upgrade, when it may ask for one.
     pub on_upgrade: Option<OnUpgrade>,
-    /// Until then the request may be held.
+    /// When the request came.
+    pub started: Instant,
+    /// Until then it may be held.
     pub deadline: Instant,
     pub held: Duration,
     /// Whether the workload is known to exist, so that its name may be a metric's label.
@@ -83,6 +84,7 @@ pub(super) struct Exchange<'a> {
 #[derive(Default)]
 struct Told {
     workload: String,
+    app: Option<AppName>,
     route: Option<Arc<str>>,
     held: Duration,
 }
@@ -147,21 +149,20 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                     Decision::Proxy(decision) => {
                         let forwarded = target::forwarded(&head.uri, decision)
                             .map_err(|error| unusable(&decided.route, &error));
-                        match forwarded {
-                            Ok(target) => {
+                        let to = self.destination(decision, &version, told);
+                        match forwarded.and_then(|target| Ok((target, to?))) {
+                            Ok((target, to)) => {
                                 let exchange = Exchange {
                                     client,
                                     head,
                                     inbound,
                                     decision,
-                                    create: decision.create.as_ref().map(|from| Creation {
-                                        from,
-                                        by: version.templates(),
-                                    }),
+                                    to,
                                     route: &decided.route,
                                     target,
                                     source: self.source(incoming),
                                     on_upgrade,
+                                    started,
                                     deadline: started
                                         + decision.wait.unwrap_or(self.config.hold.time),
                                     held: Duration::ZERO,
@@ -180,10 +181,35 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             Err(failure) => Err(Problem::Script(failure)),
         };
         outcome.unwrap_or_else(|problem| {
-            respond::problem(&problem, &facts, Some(&version), || {
+            let app = told.app.as_ref().map_or("", AppName::as_str);
+            respond::problem(&problem, app, &facts, Some(&version), || {
                 self.meters.shared().script_failed();
             })
         })
+    }
+
+    fn destination<'a>(
+        &self,
+        decision: &'a ProxyDecision,
+        version: &'a D::Version,
+        told: &mut Told,
+    ) -> Result<To<'a>, Problem> {
+        match &decision.destination {
+            Destination::Workload(name) => Ok(To::Workload {
+                name,
+                create: decision
+                    .create
+                    .as_ref()
+                    .map(|from| Creation::template(from, version.templates())),
+            }),
+            Destination::App { name, canary } => {
+                let Some(app) = self.apps.get(name) else {
+                    return Err(Problem::UnknownApp(name.clone()));
+                };
+                told.app = Some(app.name.clone());
+                Ok(To::App(Visitor::new(app.clone(), *canary)))
+            }
+        }
     }
 
     fn source(&self, incoming: Incoming) -> Option<Rc<Source>> {
@@ -196,10 +222,27 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         mut exchange: Exchange<'_>,
         told: &mut Told,
     ) -> Result<Response<AnswerBody>, Problem> {
-        let result = self.wake_and_forward(&mut exchange).await;
+        let mut result = self.wake_and_forward(&mut exchange).await;
         told.held = exchange.held;
-        if exchange.exists {
-            told.workload = exchange.decision.workload.to_string();
+        match &exchange.to {
+            To::Workload { name, .. } if exchange.exists => told.workload = name.to_string(),
+            To::Workload { .. } => {}
+            To::App(visitor) => {
+                if let Some(release) = visitor.release() {
+                    told.workload = release.workload.to_string();
+                }
+                if let Ok(response) = &mut result
+                    && let Some(cookie) = visitor.cookie(exchange.inbound.scheme == "https")
+                {
+                    response.headers_mut().append(SET_COOKIE, cookie);
+                }
+            }
+        }
+        if let Err(problem) = &result
+            && !matches!(problem, Problem::ClientGone)
+            && let Some(visit) = exchange.visit()
+        {
+            visit.refused(problem.status(), problem.is_applications_fault());
         }
         result
     }
@@ -216,84 +259,10 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         {
             return Err(Problem::BodyTooLarge { bytes_max });
         }
-        let decision = exchange.decision;
-        if let Some(lease) = self.wake.acquire_ready(&decision.workload, decision.counts) {
-            exchange.exists = true;
-            return self.forward(exchange, lease).await;
+        match self.enter(exchange, false).await? {
+            Entry::Lease(lease) => self.forward(exchange, lease).await,
+            Entry::Answer(response) => Ok(*response),
         }
-        let head = exchange.head;
-        match decision.asleep {
-            Asleep::Refuse => Err(Problem::RefusedAsleep(decision.workload.clone())),
-            Asleep::Page if respond::is_navigation(&head.method, &head.headers) => {
-                self.page(exchange)
-            }
-            Asleep::Hold | Asleep::Page => {
-                let lease = self.hold(exchange).await?;
-                self.forward(exchange, lease).await
-            }
-            Asleep::Redirect => {
-                drop(self.hold(exchange).await?);
-                Ok(respond::ask_again(&head.uri))
-            }
-        }
-    }
-
-    /// Wakes the workload and shows a page meanwhile.
-    fn page(&self, exchange: &mut Exchange<'_>) -> Result<Response<AnswerBody>, Problem> {
-        let workload = &exchange.decision.workload;
-        let refusal = match self.wake.nudge(workload, exchange.create) {
-            Ok(()) => {
-                exchange.exists = true;
-                return Ok(respond::waiting_page(workload));
-            }
-            Err(refusal) => refusal,
-        };
-        exchange.exists = !matches!(refusal, Refusal::Unknown(_));
-        match &refusal {
-            Refusal::Failed {
-                reason,
-                retry_after,
-                ..
-            }
-            | Refusal::EngineUnreachable {
-                reason,
-                retry_after,
-                ..
-            } => Ok(respond::failed_page(workload, reason, *retry_after)),
-            _ => Err(Problem::Refused(refusal)),
-        }
-    }
-
-    /// Waits for a lease, waking the workload.
-    pub(super) async fn hold(&self, exchange: &mut Exchange<'_>) -> Result<Lease, Problem> {
-        let began = Instant::now();
-        let decision = exchange.decision;
-        let mut acquiring = pin!(self.wake.acquire(Ask {
-            workload: &decision.workload,
-            counts: decision.counts,
-            wait: exchange.deadline.saturating_duration_since(began),
-            create: exchange.create,
-        }));
-        // What is answered at once was not held, and a name that is unknown at once is no label.
-        let first = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
-        let acquired = match first {
-            Poll::Ready(acquired) => acquired,
-            Poll::Pending => {
-                let meter = self.meters.of(decision.workload.as_str(), exchange.route);
-                let held = meter.hold();
-                let acquired = tokio::select! {
-                    acquired = acquiring => acquired,
-                    () = left(exchange) => return Err(Problem::ClientGone),
-                };
-                drop(held);
-                let time = began.elapsed();
-                meter.was_held(time);
-                exchange.held += time;
-                acquired
-            }
-        };
-        exchange.exists = !matches!(acquired, Err(Refusal::Unknown(_)));
-        acquired.map_err(Problem::Refused)
     }
 
     fn refuse_malformed(
@@ -317,8 +286,13 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             Malformed::Bad(what) => Problem::BadRequest(what),
             Malformed::Connect => Problem::Connect,
         };
-        let mut response =
-            respond::problem(&problem, &inbound.facts(head), None::<&D::Version>, || {});
+        let mut response = respond::problem(
+            &problem,
+            "",
+            &inbound.facts(head),
+            None::<&D::Version>,
+            || {},
+        );
         // Where its messages end is in doubt too.
         response
             .headers_mut()
@@ -344,6 +318,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                 host: inbound.facts(head).host.to_owned(),
                 path: head.uri.path().to_owned(),
                 workload: told.workload.clone(),
+                app: told.app.as_ref().map(AppName::to_string),
                 route: route.to_string(),
             })
         });
@@ -355,16 +330,6 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             line,
         };
         response.map(|body| body.with_record(record))
-    }
-}
-
-/// Resolves when the client has left and HTTP would not notice: it does not read while a body
-/// waits to be read.
-async fn left(exchange: &Exchange<'_>) {
-    if exchange.source.is_some() {
-        exchange.client.socket.hung_up().await;
-    } else {
-        std::future::pending::<()>().await;
     }
 }
 

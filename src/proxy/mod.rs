@@ -2,10 +2,12 @@
 //!
 //! One thread a worker, each with its own listener, runtime and connections to applications;
 //! nothing in the hot path is shared between them. A request goes down through
-//! `handler` (facts, decision, lease) and `forward` (attempts on connections from
+//! `handler` (facts, decision), `entry` (lease) and `forward` (attempts on connections from
 //! `upstream`); whatever the gateway says itself is made in `respond`.
 
 mod body;
+mod canary;
+mod entry;
 mod facts;
 mod forward;
 mod handler;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::decision::{ContainerRules, ErrorFacts, Reply, RequestFacts, ScriptFailure};
 use crate::lifecycle::fleet::{Ask, Creation, Fleet, Refusal};
@@ -23,7 +24,12 @@ pub trait Wake: 'static {
     fn acquire_ready(&self, workload: &WorkloadName, counts: bool) -> Option<Lease>;
 
     /// See [`Fleet::nudge`].
-    fn nudge(&self, workload: &WorkloadName, create: Option<Creation<'_>>) -> Result<(), Refusal>;
+    fn nudge(
+        &self,
+        workload: &WorkloadName,
+        create: Option<Creation<'_>>,
+        superseded: Option<&CancellationToken>,
+    ) -> Result<(), Refusal>;
 
     /// See [`Fleet::suspect`].
     fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()>;
@@ -38,8 +44,13 @@ impl Wake for Arc<Fleet> {
         Fleet::acquire_ready(self, workload, counts)
     }
 
-    fn nudge(&self, workload: &WorkloadName, create: Option<Creation<'_>>) -> Result<(), Refusal> {
-        Fleet::nudge(self, workload, create)
+    fn nudge(
+        &self,
+        workload: &WorkloadName,
+        create: Option<Creation<'_>>,
+        superseded: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
+        Fleet::nudge(self, workload, create, superseded)
     }
 
     fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()> {

@@ -27,6 +27,8 @@ pub struct Line {
     pub host: String,
     pub path: String,
     pub workload: String,
+    /// Of which the workload is a release.
+    pub app: Option<String>,
     pub route: String,
 }
 
@@ -42,6 +44,7 @@ impl Drop for Record {
                 path = line.path,
                 status = self.status.as_u16(),
                 workload = line.workload,
+                app = line.app,
                 route = line.route,
                 took_ms = took.as_millis() as u64,
                 held_ms = self.held.as_millis() as u64,
@@ -102,6 +105,7 @@ pub mod tests {
             host: "shop.example".to_owned(),
             path: "/r/1".to_owned(),
             workload: "w".to_owned(),
+            app: Some("shop".to_owned()),
             route: "/r/{x}".to_owned(),
         };
         let ((), silent) = logged(|| drop(record(None)));
@@ -115,6 +119,7 @@ pub mod tests {
             r#"path="/r/1""#,
             "status=201",
             r#"workload="w""#,
+            r#"app="shop""#,
             r#"route="/r/{x}""#,
             "took_ms=",
             "held_ms=250",

@@ -13,7 +13,6 @@ use serde_json::json;
 use tracing::error;
 
 use crate::decision::{Redirect, Reply, RequestFacts};
-use crate::names::WorkloadName;
 use crate::proxy::body::AnswerBody;
 use crate::proxy::headers;
 use crate::proxy::page::{Page, whole_seconds};
@@ -37,19 +36,20 @@ const PAGE_POLICY: HeaderValue =
 const PAGE_REFRESH: Duration = Duration::from_secs(1);
 
 /// Answers a request that is not forwarded: in the scripts' words if they have some.
-/// Counts in `script_failed` what scripts did wrong.
+/// `app`: the application that it is for, or `""`. Counts in `script_failed` what scripts did wrong.
 pub fn problem(
     problem: &Problem,
+    app: &str,
     request: &RequestFacts<'_>,
     scripts: Option<&impl OnError>,
     mut script_failed: impl FnMut(),
 ) -> Response<AnswerBody> {
     let id = format!("{:016x}", fastrand::u64(..));
-    problem.log(&id, request);
+    problem.log(&id, app, request);
     if problem.is_scripts_fault() {
         script_failed();
     }
-    let said = match scripts.map(|scripts| scripts.on_error(request, &problem.facts())) {
+    let said = match scripts.map(|scripts| scripts.on_error(request, &problem.facts(app))) {
         Some(Ok(said)) => said,
         Some(Err(failure)) => {
             script_failed();
@@ -64,7 +64,7 @@ pub fn problem(
     };
     let mut response = match said {
         Some(said) => reply(&said),
-        None => built_in(problem, &id, request.headers),
+        None => built_in(problem, app, &id, request.headers),
     };
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(ERROR_ID, id);
@@ -72,7 +72,7 @@ pub fn problem(
     response
 }
 
-fn built_in(problem: &Problem, id: &str, asked: &HeaderMap) -> Response<AnswerBody> {
+fn built_in(problem: &Problem, app: &str, id: &str, asked: &HeaderMap) -> Response<AnswerBody> {
     let status = problem.status();
     let title = status.canonical_reason().unwrap_or("Error");
     let detail = problem.detail();
@@ -98,6 +98,9 @@ fn built_in(problem: &Problem, id: &str, asked: &HeaderMap) -> Response<AnswerBo
         if !problem.workload().is_empty() {
             problem_details["workload"] = problem.workload().into();
         }
+        if !app.is_empty() {
+            problem_details["app"] = app.into();
+        }
         let mut response = Response::new(AnswerBody::made(problem_details.to_string()));
         response.headers_mut().insert(CONTENT_TYPE, PROBLEM);
         response
@@ -112,11 +115,12 @@ fn built_in(problem: &Problem, id: &str, asked: &HeaderMap) -> Response<AnswerBo
     response
 }
 
-/// The page that a browser waits on while a workload wakes; asks again by itself.
-pub fn waiting_page(workload: &WorkloadName) -> Response<AnswerBody> {
+/// The page that a browser waits on while a workload wakes; asks again by itself. `name`: what people
+/// know it as.
+pub fn waiting_page(name: &str) -> Response<AnswerBody> {
     let page = Page {
-        title: &format!("Waking {workload}"),
-        heading: &format!("Waking {workload}"),
+        title: &format!("Waking {name}"),
+        heading: &format!("Waking {name}"),
         paragraphs: &[
             "It was asleep because nobody was using it, and it is starting now.",
             "This page opens it by itself as soon as it answers.",
@@ -129,14 +133,14 @@ pub fn waiting_page(workload: &WorkloadName) -> Response<AnswerBody> {
 }
 
 /// The same page when the workload cannot be woken now: says why, and asks again later.
-pub fn failed_page(workload: &WorkloadName, reason: &str, after: Duration) -> Response<AnswerBody> {
+pub fn failed_page(name: &str, reason: &str, after: Duration) -> Response<AnswerBody> {
     let again = format!(
         "It is tried again, and this page asks again in {} s.",
         whole_seconds(after)
     );
     let page = Page {
-        title: &format!("{workload} cannot be started"),
-        heading: &format!("{workload} cannot be started"),
+        title: &format!("{name} cannot be started"),
+        heading: &format!("{name} cannot be started"),
         paragraphs: &[&sentence(reason), &again],
         footnote: None,
         refresh: Some(after),
@@ -320,7 +324,7 @@ mod tests {
                 source_line: Some("let secret = 1;".to_owned()),
             });
             let scripts = None::<&Arc<crate::script::version::Version>>;
-            let response = problem(&failed, &inbound.facts(&head), scripts, || {});
+            let response = problem(&failed, "", &inbound.facts(&head), scripts, || {});
             response.headers()[ERROR_ID].to_str().unwrap().to_owned()
         });
         let (id, line) = log;

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
 use crate::config::Config;
+use crate::deploy::route::Apps;
 use crate::lifecycle::fleet::Fleet;
 use crate::proxy::facts::Peer;
 use crate::proxy::handler::{Client, Worker};
@@ -65,12 +66,14 @@ impl Proxy {
     pub fn start(
         config: Arc<Config>,
         fleet: Arc<Fleet>,
+        apps: Apps,
         scripts: Arc<Scripts>,
         metrics: &Metrics,
     ) -> Result<Running, StartError> {
         Self::start_with(
             config,
             fleet,
+            apps,
             move || Decider::new(scripts.clone()),
             metrics,
         )
@@ -80,6 +83,7 @@ impl Proxy {
     pub fn start_with<W: Wake + Clone + Send, D: Decide>(
         config: Arc<Config>,
         wake: W,
+        apps: Apps,
         decider: impl Fn() -> D + Clone + Send + 'static,
         metrics: &Metrics,
     ) -> Result<Running, StartError> {
@@ -103,6 +107,7 @@ impl Proxy {
                 Acceptor::new(listener)?
             };
             let (config, wake, decider) = (config.clone(), wake.clone(), decider.clone());
+            let apps = apps.clone();
             let (metrics, permits) = (metrics.clone(), permits.clone());
             let (stopping, abandoned) = (running.stopping.clone(), running.abandoned.clone());
             let (ended, end) = oneshot::channel();
@@ -113,6 +118,7 @@ impl Proxy {
                         meters: Meters::new(metrics),
                         decider: RefCell::new(decider()),
                         tasks: TaskTracker::new(),
+                        apps,
                         wake,
                         config,
                     };

@@ -1,5 +1,6 @@
 //! What handlers answer: the decisions and rules that a script builds, checked as they are built.
 
+mod app;
 mod edits;
 mod proxy;
 mod reply;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use rhai::{Dynamic, Engine};
 
 use crate::decision::{Decision, ProxyDecision, Redirect, Reply};
+
+pub use app::NAME as APP;
 
 /// A decision in the making. Its setters change it and return it, so that both
 /// `proxy("a").port(80)` and `let p = proxy("a"); p.port(80); p` do what they say. The `Arc` is
@@ -47,7 +50,7 @@ pub fn decision(answer: Dynamic) -> Result<Option<Decision>, String> {
     match answer.try_cast_result::<ReplyDraft>() {
         Ok(draft) => Ok(Some(Decision::Respond(Arc::unwrap_or_clone(draft.0)))),
         Err(other) => Err(format!(
-            "the route returned {}, which is no decision; it returns proxy(…), redirect(…), respond(…) or ()",
+            "the route returned {}, which is no decision; it returns proxy(…), app(…), redirect(…), respond(…) or ()",
             shown(&other)
         )),
     }
@@ -110,6 +113,7 @@ pub fn shown(value: &Dynamic) -> String {
 /// Registers the builders.
 pub fn register(engine: &mut Engine) {
     proxy::register(engine);
+    app::register(engine);
     reply::register(engine);
 }
 

@@ -1,9 +1,9 @@
 //! Static checks: what Rhai would only notice when a request comes along that runs into it.
 //!
 //! Calls of functions that do not exist, also with another number of arguments, also inside
-//! closures and functions, as methods and in modules; constants that gateway.toml does not give;
-//! what scripts may not use; imports that are not plain; closures that use what is held while they
-//! run.
+//! closures and functions, as methods and in modules; constants and applications that gateway.toml
+//! does not have; what scripts may not use; imports that are not plain; closures that use what is
+//! held while they run.
 
 mod chains;
 mod given;
@@ -14,6 +14,7 @@ use rhai::{
     AST, ASTFlags, ASTNode, Engine, Expr, FnCallExpr, FnPtr, Module, Position, Shared, Stmt,
 };
 
+use crate::names::AppName;
 use crate::script::engine::FORBIDDEN;
 use crate::script::error::{ERRORS_MAX, ScriptError, Source};
 use crate::script::vars::{self, Vars};
@@ -111,6 +112,7 @@ pub fn calls(
     natives: &Natives,
     modules: &BTreeMap<String, Shared<Module>>,
     vars: &Vars,
+    apps: Option<&BTreeSet<AppName>>,
 ) -> Vec<ScriptError> {
     let mut check = Check {
         natives: &natives.0,
@@ -119,6 +121,7 @@ pub fn calls(
         variables: HashSet::new(),
         modules,
         vars,
+        apps,
         own_vars_captured: false,
         errors: BTreeMap::new(),
     };
@@ -155,6 +158,8 @@ struct Check<'a> {
     variables: HashSet<String>,
     modules: &'a BTreeMap<String, Shared<Module>>,
     vars: &'a Vars,
+    /// The applications that there are, where that is known.
+    apps: Option<&'a BTreeSet<AppName>>,
     /// A closure captures a variable of the file's own that is called `vars`: whose `vars` is meant
     /// by what is not a variable where it stands can then not be told.
     own_vars_captured: bool,
@@ -235,6 +240,7 @@ impl Check<'_> {
         }
         self.function_pointer(call);
         self.pattern(call, false);
+        self.application(call);
         let takes = |arities: &Arities| arities.get(name).is_some_and(|all| all.contains(&given));
         if takes(&self.functions) || takes(self.natives) {
             return;
@@ -411,9 +417,13 @@ fn wrong_number(name: &str, given: usize, arities: &BTreeSet<usize>) -> String {
 }
 
 pub fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known.filter(|known| rhai::is_valid_identifier(known)))
+}
+
+/// The name that was probably meant, of those that look like it.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     const ALIKE_MIN: f64 = 0.8;
     known
-        .filter(|known| rhai::is_valid_identifier(known))
         .map(|known| (strsim::jaro_winkler(name, known), known))
         .filter(|(alike, _)| *alike >= ALIKE_MIN)
         .max_by(|(a, first), (b, second)| a.total_cmp(b).then(second.cmp(first)))

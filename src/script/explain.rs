@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::decision::{ContainerFacts, CreateFrom, Decision};
+use crate::decision::{Canary, ContainerFacts, CreateFrom, Decision, Destination, ProxyDecision};
 use crate::script::facts::Container;
 use crate::script::field::Field;
 use crate::script::head::Head;
@@ -79,7 +79,10 @@ pub struct Explanation {
     pub fields: Map<String, Value>,
     /// Why there is no decision, with the place in the scripts, when a handler failed.
     pub error: Option<String>,
+    /// Where the decision is for a container.
     pub workload: Option<Workload>,
+    /// Where it is for an application.
+    pub app: Option<Application>,
     /// What is to be known about this explanation.
     pub notes: Vec<String>,
 }
@@ -128,6 +131,14 @@ pub struct Workload {
     pub state: Option<Value>,
 }
 
+/// The application that the decision is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Application {
+    pub name: String,
+    /// Which of its releases gets the request, in words.
+    pub releases: String,
+}
+
 impl Version {
     /// Explains a decision, as far as it can be told without an engine.
     pub fn explain(&self, head: &Head) -> Explanation {
@@ -139,11 +150,9 @@ impl Version {
             value: field.text(&field.of(&facts, captures.as_ref())),
         });
         let decision = evaluated.decision.as_ref().ok().and_then(Option::as_ref);
-        let workload = match decision {
-            Some(Decision::Proxy(proxy)) => {
-                Some(self.workload(proxy.workload.as_str(), proxy.create.as_ref()))
-            }
-            _ => None,
+        let (workload, app) = match decision {
+            Some(Decision::Proxy(proxy)) => self.destination(proxy),
+            _ => (None, None),
         };
         let at = Timestamp::from_second(head.at).unwrap_or(Timestamp::MIN);
         Explanation {
@@ -170,6 +179,23 @@ impl Version {
             notes: notes_on(head),
             error: evaluated.decision.err().map(|error| error.to_string()),
             workload,
+            app,
+        }
+    }
+
+    fn destination(&self, proxy: &ProxyDecision) -> (Option<Workload>, Option<Application>) {
+        match &proxy.destination {
+            Destination::Workload(name) => {
+                let workload = self.workload(name.as_str(), proxy.create.as_ref());
+                (Some(workload), None)
+            }
+            Destination::App { name, canary } => {
+                let app = Application {
+                    name: name.to_string(),
+                    releases: releases_in_words(*canary),
+                };
+                (None, Some(app))
+            }
         }
     }
 
@@ -243,6 +269,19 @@ impl Version {
             ready.map_or_else(failed, |rule| shown::ready_fields(rule.as_ref())),
             idle.map_or_else(failed, |rule| shown::idle_fields(rule.as_ref())),
         )
+    }
+}
+
+fn releases_in_words(canary: Canary) -> String {
+    match canary {
+        Canary::Never => "the current one, also while a release is tried as a canary".to_owned(),
+        Canary::Always => {
+            "the one that is tried as a canary while there is one, else the current one".to_owned()
+        }
+        Canary::Percent(percent) => format!(
+            "the current one; while a release is tried as a canary, {percent} of 100 clients that have \
+             no cookie of it yet go to it"
+        ),
     }
 }
 
@@ -343,6 +382,9 @@ impl fmt::Display for Explanation {
         if let Some(workload) = &self.workload {
             write!(f, "\n{workload}")?;
         }
+        if let Some(app) = &self.app {
+            write!(f, "\n{app}")?;
+        }
         for note in &self.notes {
             writeln!(f, "\nnote: {note}")?;
         }
@@ -372,6 +414,13 @@ impl fmt::Display for Workload {
         writeln!(f, "  ready  {}", rule_in_words(&self.ready, READY_DEFAULT))?;
         writeln!(f, "  idle   {}", rule_in_words(&self.idle, IDLE_DEFAULT))?;
         writeln!(f, "  (the rules for {})", self.rules_for)
+    }
+}
+
+impl fmt::Display for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "application {}", self.name)?;
+        writeln!(f, "  release  {}", self.releases)
     }
 }
 

@@ -90,6 +90,7 @@ pub fn error(facts: &ErrorFacts) -> Dynamic {
     map.insert("kind".into(), facts.kind.as_ref().into());
     map.insert("message".into(), facts.message.clone().into());
     map.insert("workload".into(), facts.workload.clone().into());
+    map.insert("app".into(), facts.app.clone().into());
     let retry_after = facts.retry_after_secs.map_or(Dynamic::UNIT, |s| {
         INT::try_from(s).unwrap_or(INT::MAX).into()
     });

@@ -1,6 +1,6 @@
 //! From a directory to hooks: reads, compiles, checks and runs every script, and tells all errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use rhai::{AST, Engine, EvalAltResult, Locked, Module, ModuleResolver, Position,
 use sha2::{Digest, Sha256};
 
 use crate::config::{Given, ScriptLimits};
+use crate::names::AppName;
 use crate::script::check::{self, Import, Natives};
 use crate::script::engine::{engine, refuse};
 use crate::script::error::{ERRORS_MAX, ScriptError, Source};
@@ -48,6 +49,7 @@ pub fn load(dir: &Path, given: &Given) -> Result<Loaded, Vec<ScriptError>> {
         dir,
         limits: &given.limits,
         vars: Vars::new(&given.vars),
+        apps: given.apps.as_ref(),
         natives,
         engine,
         collector: collector.clone(),
@@ -187,6 +189,7 @@ struct Loader<'a> {
     dir: &'a Path,
     limits: &'a ScriptLimits,
     vars: Vars,
+    apps: Option<&'a BTreeSet<AppName>>,
     natives: Natives,
     engine: Engine,
     collector: Collector,
@@ -285,7 +288,14 @@ impl Loader<'_> {
         if !complete {
             return None;
         }
-        let errors = check::calls(&source, &ast, &self.natives, &modules, &self.vars);
+        let errors = check::calls(
+            &source,
+            &ast,
+            &self.natives,
+            &modules,
+            &self.vars,
+            self.apps,
+        );
         let fine = errors.is_empty();
         self.errors.extend(errors);
         fine.then_some((source, ast))

@@ -206,7 +206,7 @@ fn register_requests(engine: &mut Engine) {
     );
     engine.document(
         "simulate_error(method: String, url: String, err: Map) -> Decision",
-        "What `on_error` says of a request that is made up, and an error with any of `kind`, `status`, `message`, `workload`, `retry_after`. Belongs in a test.",
+        "What `on_error` says of a request that is made up, and an error with any of `kind`, `status`, `message`, `workload`, `app`, `retry_after`. Belongs in a test.",
         |method: &str, url: &str, err: Map| {
             ask("simulate_error", |version| {
                 let head = Head::made_up(method, url)?;
@@ -264,6 +264,7 @@ fn error_facts(given: &Map) -> Result<ErrorFacts, String> {
         kind: "upstream_failed".into(),
         message: String::new(),
         workload: String::new(),
+        app: String::new(),
         retry_after_secs: None,
     };
     for (name, value) in given {
@@ -275,13 +276,14 @@ fn error_facts(given: &Map) -> Result<ErrorFacts, String> {
             "kind" => facts.kind = value.to_string().into(),
             "message" => facts.message = value.to_string(),
             "workload" => facts.workload = value.to_string(),
+            "app" => facts.app = value.to_string(),
             "status" => {
                 facts.status = u16::try_from(number()?).map_err(|_| "status is 400 to 599")?;
             }
             "retry_after" => facts.retry_after_secs = Some(number()?),
             _ => {
                 return Err(format!(
-                    "{name:?} is no part of an error; there are kind, status, message, workload and retry_after"
+                    "{name:?} is no part of an error; there are kind, status, message, workload, app and retry_after"
                 ));
             }
         }

@@ -6,7 +6,8 @@ use http::Uri;
 use serde_json::{Map, Value, json};
 
 use crate::decision::{
-    Decision, HeaderEdits, IdleRule, ProxyDecision, ReadyRule, Redirect, Reply, RequestFacts,
+    Canary, Decision, Destination, HeaderEdits, IdleRule, ProxyDecision, ReadyRule, Redirect,
+    Reply, RequestFacts,
 };
 use crate::target;
 
@@ -14,7 +15,7 @@ use crate::target;
 const SHOWN_MAX: usize = 60;
 
 /// One line that differs for decisions that differ, as far as a line can: `proxy a:9000`,
-/// `redirect 302 /x`, `respond 404 "gone"`, `none`. Of headers it tells the names only, as their
+/// `app shop canary 10`, `redirect 302 /x`, `respond 404 "gone"`, `none`. Of headers it tells the names only, as their
 /// values may be secrets.
 pub fn line(decision: Option<&Decision>) -> String {
     match decision {
@@ -44,9 +45,17 @@ pub fn line(decision: Option<&Decision>) -> String {
 }
 
 fn proxy_line(proxy: &ProxyDecision) -> String {
-    let mut line = format!("proxy {}", proxy.workload);
+    let mut line = match &proxy.destination {
+        Destination::Workload(name) => format!("proxy {name}"),
+        Destination::App { name, .. } => format!("app {name}"),
+    };
     if let Some(port) = proxy.port {
         line += &format!(":{port}");
+    }
+    if let Destination::App { canary, .. } = &proxy.destination
+        && *canary != Canary::Never
+    {
+        line += &format!(" canary {}", canary.as_percent());
     }
     let asleep = asleep(proxy);
     if asleep != "hold" {
@@ -122,10 +131,7 @@ pub fn fields(decision: Option<&Decision>, facts: &RequestFacts<'_>) -> Map<Stri
 }
 
 fn proxy_fields(proxy: &ProxyDecision, facts: &RequestFacts<'_>) -> Value {
-    let create = proxy.create.as_ref();
-    json!({
-        "kind": "proxy",
-        "workload": proxy.workload,
+    let mut fields = json!({
         "port": proxy.port.unwrap_or(0),
         "path": forwarded_path(proxy, facts),
         "strip": proxy.strip,
@@ -133,11 +139,25 @@ fn proxy_fields(proxy: &ProxyDecision, facts: &RequestFacts<'_>) -> Value {
         "wait": seconds(proxy.wait),
         "asleep": asleep(proxy),
         "counts": proxy.counts,
-        "template": create.map_or("", |create| &create.template),
-        "vars": create.map(|create| create.vars.clone()).unwrap_or_default(),
         "headers": headers(&proxy.response_headers),
         "request_headers": headers(&proxy.request_headers),
-    })
+    });
+    match &proxy.destination {
+        Destination::Workload(name) => {
+            let create = proxy.create.as_ref();
+            fields["kind"] = "proxy".into();
+            fields["workload"] = name.as_str().into();
+            fields["template"] = create.map_or("", |create| &create.template).into();
+            let vars = create.map(|create| create.vars.clone());
+            fields["vars"] = vars.unwrap_or_default().into();
+        }
+        Destination::App { name, canary } => {
+            fields["kind"] = "app".into();
+            fields["app"] = name.as_str().into();
+            fields["canary"] = canary.as_percent().into();
+        }
+    }
+    fields
 }
 
 fn reply_fields(reply: &Reply) -> Value {
@@ -225,6 +245,13 @@ mod tests {
                 "proxy(\"a\").set_request_header(\"x-key\", \"secret\").drop_header(\"server\")",
                 "proxy a request_header x-key header -server",
             ),
+            (
+                "app(\"shop\").port(80).asleep(\"page\")",
+                "app shop:80 asleep page",
+            ),
+            ("app(\"shop\").canary(0)", "app shop"),
+            ("app(\"shop\").canary(12.5)", "app shop canary 12.5"),
+            ("app(\"shop\").canary(100)", "app shop canary 100"),
             ("redirect(302, \"/x\")", "redirect 302 /x"),
             ("respond(404)", "respond 404"),
             (

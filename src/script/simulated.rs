@@ -58,11 +58,11 @@ impl Simulated {
 }
 
 /// The properties: name, type, words.
-const PROPERTIES: [(&str, &str, &str); 18] = [
+const PROPERTIES: [(&str, &str, &str); 20] = [
     (
         "kind",
         "String",
-        "`\"proxy\"`, `\"redirect\"`, `\"respond\"`, or `\"none\"` where there is no decision.",
+        "`\"proxy\"`, `\"app\"`, `\"redirect\"`, `\"respond\"`, or `\"none\"` where there is no decision.",
     ),
     (
         "route",
@@ -75,9 +75,19 @@ const PROPERTIES: [(&str, &str, &str); 18] = [
         "The container that a `proxy` decision is for.",
     ),
     (
+        "app",
+        "String",
+        "The application that an `app` decision is for.",
+    ),
+    (
+        "canary",
+        "float",
+        "The percentage of clients that an `app` decision sends to a release that is tried; 0.0 without one.",
+    ),
+    (
         "port",
         "int",
-        "The port that a `proxy` decision names; 0 where it leaves it to the container.",
+        "The port that a `proxy` or `app` decision names; 0 where it leaves it to the container.",
     ),
     (
         "path",
@@ -87,7 +97,7 @@ const PROPERTIES: [(&str, &str, &str); 18] = [
     (
         "strip",
         "int",
-        "The leading path segments that a `proxy` decision drops.",
+        "The leading path segments that a `proxy` or `app` decision drops.",
     ),
     (
         "timeout",
@@ -139,7 +149,7 @@ const PROPERTIES: [(&str, &str, &str); 18] = [
     (
         "request_headers",
         "Map",
-        "The headers that a `proxy` decision sets on the way to the application; one that it drops is `()`.",
+        "The headers that a `proxy` or `app` decision sets on the way to the application; one that it drops is `()`.",
     ),
 ];
 
@@ -156,7 +166,7 @@ pub fn register(engine: &mut Engine) {
     for name in ["to_string", "to_debug"] {
         engine.document(
             &format!("{name}(decision: Decision) -> String"),
-            "The decision in one line: `proxy shop:8080`, `redirect 302 /x`, `respond 404`, `none`.",
+            "The decision in one line: `proxy shop:8080`, `app shop`, `redirect 302 /x`, `respond 404`, `none`.",
             |decision: &mut Simulated| decision.0.line.clone(),
         );
     }

@@ -11,6 +11,8 @@ pub struct Fence {
     pub refused: Option<String>,
     /// `NAME = "value", …`
     pub vars: Option<String>,
+    /// The applications that there are; none where nothing is said of them.
+    pub apps: Option<Vec<String>>,
 }
 
 impl Fence {
@@ -24,7 +26,8 @@ impl Fence {
 }
 
 /// Reads all of them. A fence whose first line is `// file: lib/…` is a library of the fence after it;
-/// one that starts with `// refused: …` is to be refused; `// vars: …` gives constants.
+/// one that starts with `// refused: …` is to be refused; `// vars: …` gives constants, and
+/// `// apps: …` applications.
 pub fn read(document: &str, text: &str) -> Vec<Fence> {
     let mut fences = Vec::new();
     let mut libraries = Vec::new();
@@ -58,12 +61,17 @@ pub fn read(document: &str, text: &str) -> Vec<Fence> {
         }
         let mut files = std::mem::take(&mut libraries);
         let (refused, vars) = (told("// refused:"), told("// vars:"));
+        let apps = told("// apps:").map(|names| {
+            let names = names.split(',');
+            names.map(|name| name.trim().to_owned()).collect()
+        });
         files.push(("guide.rhai".to_owned(), whole));
         fences.push(Fence {
             line: index + 1,
             files,
             refused,
             vars,
+            apps,
         });
     }
     assert!(
@@ -80,7 +88,7 @@ mod tests {
     #[test]
     fn scripts_are_told_from_other_fences_and_from_their_libraries() {
         let text = "```sh\n```rhai\n```\nwords\n```rhai\n// file: lib/a.rhai\nfn f() { }\n```\n\
-                    ```rhai\n// vars: A = 1\n// refused: no way\nf();\n```\n";
+                    ```rhai\n// vars: A = 1\n// apps: a, b\n// refused: no way\nf();\n```\n";
         assert_eq!(
             read("a.md", text),
             [Fence {
@@ -92,11 +100,12 @@ mod tests {
                     ),
                     (
                         "guide.rhai".to_owned(),
-                        "// vars: A = 1\n// refused: no way\nf();\n".to_owned()
+                        "// vars: A = 1\n// apps: a, b\n// refused: no way\nf();\n".to_owned()
                     ),
                 ],
                 refused: Some("no way".to_owned()),
                 vars: Some("A = 1".to_owned()),
+                apps: Some(vec!["a".to_owned(), "b".to_owned()]),
             }]
         );
     }

@@ -154,6 +154,7 @@ fn every_key_reaches_its_place() {
                     ),
                 ]),
                 time_zone: jiff::tz::TimeZone::get("America/New_York").unwrap(),
+                apps: None,
             },
             shadow: Shadow::Hold,
             shadow_requests_max: 7,

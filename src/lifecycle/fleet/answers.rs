@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::decision::{ContainerRules, CreateFrom};
 use crate::lifecycle::machine::{Failure, FailureKind};
 use crate::names::WorkloadName;
-use crate::spec::SpecRefusal;
+use crate::spec::{SpecRefusal, WorkloadSpec};
 
 /// A request's wish for a lease.
 #[derive(Debug, Clone, Copy)]
@@ -21,26 +22,45 @@ pub struct Ask<'a> {
     pub wait: Duration,
     /// How to make the workload when it does not exist.
     pub create: Option<Creation<'a>>,
+    /// Cancelled when the request is no longer meant for this workload. From then on it wakes
+    /// nothing, and waiting ends with [`Refusal::Superseded`]. `None`: that never happens.
+    pub superseded: Option<&'a CancellationToken>,
 }
 
-/// How to make a workload.
+/// How to make a workload. What comes out is admitted by the policy either way.
 #[derive(Clone, Copy)]
-pub struct Creation<'a> {
-    pub from: &'a CreateFrom,
-    /// The scripts that said so, which may no longer be the current ones; `None` asks those.
-    pub by: Option<&'a dyn ContainerRules>,
+pub enum Creation<'a> {
+    Template {
+        from: &'a CreateFrom,
+        /// The scripts that said so, which may no longer be the current ones; `None` asks those.
+        by: Option<&'a dyn ContainerRules>,
+    },
+    Spec(&'a WorkloadSpec),
 }
 
 impl std::fmt::Debug for Creation<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Creation").field(self.from).finish()
+        match self {
+            Creation::Template { from, .. } => f.debug_tuple("Template").field(from).finish(),
+            Creation::Spec(spec) => f.debug_tuple("Spec").field(spec).finish(),
+        }
     }
 }
 
 impl<'a> Creation<'a> {
     /// As the current scripts fill the template.
     pub fn from(from: &'a CreateFrom) -> Self {
-        Self { from, by: None }
+        Self::template(from, None)
+    }
+
+    /// As `by` fills the template; `None`: as the current scripts do.
+    pub fn template(from: &'a CreateFrom, by: Option<&'a dyn ContainerRules>) -> Self {
+        Self::Template { from, by }
+    }
+
+    /// As the specification says, which must be that of the workload asked for.
+    pub fn spec(spec: &'a WorkloadSpec) -> Self {
+        Self::Spec(spec)
     }
 }
 
@@ -80,6 +100,9 @@ pub enum Refusal {
         workload: WorkloadName,
         reason: Arc<str>,
     },
+    /// The request is meant for another workload by now: who asked looks again for which.
+    #[error("{0:?} has been superseded")]
+    Superseded(WorkloadName),
 }
 
 /// What can go wrong when a workload is made, started or removed on an operator's word.

@@ -94,23 +94,36 @@ impl Shared {
         }
     }
 
-    /// The order to make the workload from its template.
+    /// The order to make the workload.
     pub(super) fn creation(
         &self,
         name: &WorkloadName,
         create: Creation<'_>,
     ) -> Result<Event, Refusal> {
-        let fail = |reason: String| Refusal::Template {
-            workload: name.clone(),
-            reason: reason.into(),
+        let fail = |reason: String| match create {
+            Creation::Template { .. } => Refusal::Template {
+                workload: name.clone(),
+                reason: reason.into(),
+            },
+            // Nothing but another gateway.toml makes it allowed.
+            Creation::Spec(_) => Refusal::Failed {
+                workload: name.clone(),
+                reason: format!("its specification cannot be used: {reason}").into(),
+                retry_after: self.core.lifecycle.backoff_max,
+            },
         };
-        let Creation { from: create, by } = create;
-        let rules = by.unwrap_or(&*self.core.rules);
-        let filled = rules.template(&create.template, &create.vars);
-        let spec = match filled {
-            Ok(Some(spec)) => spec,
-            Ok(None) => return Err(fail(format!("there is no template {:?}", create.template))),
-            Err(failure) => return Err(fail(failure.to_string())),
+        let spec = match create {
+            Creation::Spec(spec) => spec.clone(),
+            Creation::Template { from, by } => {
+                let rules = by.unwrap_or(&*self.core.rules);
+                match rules.template(&from.template, &from.vars) {
+                    Ok(Some(spec)) => spec,
+                    Ok(None) => {
+                        return Err(fail(format!("there is no template {:?}", from.template)));
+                    }
+                    Err(failure) => return Err(fail(failure.to_string())),
+                }
+            }
         };
         if spec.name != *name {
             return Err(fail(format!("it names the workload {:?}", spec.name)));

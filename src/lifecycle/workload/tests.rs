@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::decision::{ContainerFacts, ContainerRules, IdleRule, ReadyRule, ScriptFailure};
 use crate::lifecycle::core::Core;
+use crate::lifecycle::machine::Event;
 use crate::names::WorkloadName;
 use crate::runtime::Runtime;
 use crate::runtime::fake::Fake;
@@ -54,7 +55,8 @@ async fn a_waiting_page_that_asks_again_and_again_leaves_nobody_waiting() {
     let workload = Workload::new(name, Arc::new(core));
     workload.look(&id).await;
     for _ in 0..1_000 {
-        workload.nudge().unwrap().unwrap();
+        let wish = Event::Wanted { by_operator: false };
+        workload.nudge(wish, None).unwrap().unwrap();
     }
     assert_eq!(workload.inner.lock().waiters.len(), 0);
     fake.wait_until(|fake| fake.is_running("a")).await;

@@ -1,5 +1,6 @@
 //! What keeps a request from being forwarded: its kind, its status, who is told what of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -7,8 +8,13 @@ use tracing::{debug, error, warn};
 
 use crate::decision::{ErrorFacts, RequestFacts, ScriptFailure};
 use crate::lifecycle::fleet::Refusal;
-use crate::names::WorkloadName;
+use crate::names::{AppName, WorkloadName};
 use crate::proxy::page::whole_seconds;
+
+/// When to come again. Maintenance takes minutes, as a rule; a pause is over in seconds.
+const AFTER_MAINTENANCE: Duration = Duration::from_secs(60);
+const AFTER_PAUSE: Duration = Duration::from_secs(5);
+const AFTER_FULL_QUEUE: Duration = Duration::from_secs(1);
 
 /// Why a request is not forwarded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +49,19 @@ pub enum Problem {
         workload: WorkloadName,
         after: Duration,
     },
+    #[error("there is no application {0:?}")]
+    UnknownApp(AppName),
+    #[error("{0:?} is down for maintenance")]
+    Maintenance(AppName),
+    #[error("{0:?} is paused, and this request was held as long as it may be")]
+    Paused(AppName),
+    /// As many requests as allowed are held before any release is asked.
+    #[error("too many requests are held for {0:?}")]
+    DoorQueueFull(AppName),
+    #[error("which release of {app:?} is current was not known within {:.1} s", waited.as_secs_f64())]
+    NotLoaded { app: AppName, waited: Duration },
+    #[error("{app:?} has no release: {reason}")]
+    NoRelease { app: AppName, reason: Arc<str> },
     #[error("a script failed: {0}")]
     Script(ScriptFailure),
     /// Nobody is there to be answered.
@@ -66,11 +85,18 @@ impl Problem {
                 Refusal::Failed { .. } => "start_failed",
                 Refusal::EngineUnreachable { .. } => "engine_unreachable",
                 Refusal::Template { .. } => "script_failed",
+                Refusal::Superseded(_) => "superseded",
             },
             Problem::RefusedAsleep(_) => "refused_asleep",
             Problem::NoPort(_) => "no_port",
             Problem::UpstreamFailed { .. } => "upstream_failed",
             Problem::UpstreamTimeout { .. } => "upstream_timeout",
+            Problem::UnknownApp(_) => "unknown_app",
+            Problem::Maintenance(_) => "maintenance",
+            Problem::Paused(_) => "paused",
+            Problem::DoorQueueFull(_) => "queue_full",
+            Problem::NotLoaded { .. } => "hold_timeout",
+            Problem::NoRelease { .. } => "no_release",
             Problem::Script(_) => "script_failed",
             Problem::ClientGone => "client_gone",
         }
@@ -89,15 +115,23 @@ impl Problem {
                 Refusal::Unknown(_) => StatusCode::NOT_FOUND,
                 Refusal::QueueFull { .. }
                 | Refusal::Failed { .. }
-                | Refusal::EngineUnreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                | Refusal::EngineUnreachable { .. }
+                | Refusal::Superseded(_) => StatusCode::SERVICE_UNAVAILABLE,
                 Refusal::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
                 Refusal::Template { .. } => StatusCode::BAD_GATEWAY,
             },
-            Problem::RefusedAsleep(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::UnknownApp(_) => StatusCode::NOT_FOUND,
+            Problem::RefusedAsleep(_)
+            | Problem::Maintenance(_)
+            | Problem::Paused(_)
+            | Problem::DoorQueueFull(_)
+            | Problem::NoRelease { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Problem::NoPort(_) | Problem::UpstreamFailed { .. } | Problem::Script(_) => {
                 StatusCode::BAD_GATEWAY
             }
-            Problem::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Problem::UpstreamTimeout { .. } | Problem::NotLoaded { .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
         }
     }
 
@@ -108,6 +142,11 @@ impl Problem {
                 | Refusal::Failed { retry_after, .. }
                 | Refusal::EngineUnreachable { retry_after, .. },
             ) => Some(*retry_after),
+            // Who takes its place is known already.
+            Problem::Refused(Refusal::Superseded(_)) => Some(Duration::from_secs(1)),
+            Problem::Maintenance(_) => Some(AFTER_MAINTENANCE),
+            Problem::Paused(_) => Some(AFTER_PAUSE),
+            Problem::DoorQueueFull(_) => Some(AFTER_FULL_QUEUE),
             _ => None,
         }
     }
@@ -120,7 +159,8 @@ impl Problem {
                 | Refusal::TimedOut { workload, .. }
                 | Refusal::Failed { workload, .. }
                 | Refusal::EngineUnreachable { workload, .. }
-                | Refusal::Template { workload, .. },
+                | Refusal::Template { workload, .. }
+                | Refusal::Superseded(workload),
             )
             | Problem::RefusedAsleep(workload)
             | Problem::NoPort(workload)
@@ -149,19 +189,34 @@ impl Problem {
         self.kind() == "script_failed"
     }
 
-    pub(super) fn facts(&self) -> ErrorFacts {
+    /// Whether the application is to blame: it is not there, does not start, cannot be reached or does
+    /// not answer.
+    pub fn is_applications_fault(&self) -> bool {
+        matches!(
+            self,
+            Problem::Refused(
+                Refusal::Unknown(_) | Refusal::Failed { .. } | Refusal::TimedOut { .. }
+            ) | Problem::NoPort(_)
+                | Problem::UpstreamFailed { .. }
+                | Problem::UpstreamTimeout { .. }
+        )
+    }
+
+    pub(super) fn facts(&self, app: &str) -> ErrorFacts {
         ErrorFacts {
             status: self.status().as_u16(),
             kind: self.kind().into(),
             message: self.detail(),
             workload: self.workload().to_owned(),
+            app: app.to_owned(),
             retry_after_secs: self.retry_after().map(whole_seconds),
         }
     }
 
     /// One line: clients' own faults are of no interest, the rest is.
-    pub(super) fn log(&self, id: &str, request: &RequestFacts<'_>) {
+    pub(super) fn log(&self, id: &str, app: &str, request: &RequestFacts<'_>) {
         let kind = self.kind();
+        let app = Some(app).filter(|app| !app.is_empty());
         let (method, host, path) = (request.method.as_str(), request.host, request.path);
         let workload = self.workload();
         match self {
@@ -174,7 +229,7 @@ impl Problem {
                 );
             }
             Problem::NoPort(_) | Problem::Refused(Refusal::Template { .. }) => {
-                error!(id, kind, method, host, path, workload, cause = %self, "a request failed");
+                error!(id, kind, method, host, path, workload, app, cause = %self, "a request failed");
             }
             Problem::Refused(Refusal::Unknown(_))
             | Problem::BadRequest(_)
@@ -184,11 +239,13 @@ impl Problem {
             | Problem::BodyTooLarge { .. }
             | Problem::NoRoute { .. }
             | Problem::RefusedAsleep(_)
+            | Problem::UnknownApp(_)
+            | Problem::Maintenance(_)
             | Problem::ClientGone => {
-                debug!(id, kind, method, host, path, workload, cause = %self, "a request was refused");
+                debug!(id, kind, method, host, path, workload, app, cause = %self, "a request was refused");
             }
             _ => {
-                warn!(id, kind, method, host, path, workload, cause = %self, "a request failed");
+                warn!(id, kind, method, host, path, workload, app, cause = %self, "a request failed");
             }
         }
     }

@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::decision::{Decision, ErrorFacts, ProxyDecision, Reply, RequestFacts, ScriptFailure};
+use crate::deploy::route::Apps;
 use crate::lifecycle::fleet::{Ask, Creation, Refusal};
 use crate::lifecycle::gate::{Endpoint, Gate, Lease};
 use crate::names::WorkloadName;
@@ -131,6 +133,12 @@ impl Wake for World {
         if let Some(refusal) = self.refusal(ask.workload) {
             return Err(refusal);
         }
+        let superseded = async {
+            match ask.superseded {
+                Some(superseded) => superseded.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         self.0.waiting.send_modify(|waiting| *waiting += 1);
         let _waiter = Waiter(self);
         let awake = async {
@@ -144,19 +152,26 @@ impl Wake for World {
                 changed.changed().await.unwrap();
             }
         };
-        timeout(ask.wait, awake).await.unwrap_or_else(|_| {
-            Err(Refusal::TimedOut {
+        tokio::select! {
+            answer = awake => answer,
+            () = superseded => Err(Refusal::Superseded(ask.workload.clone())),
+            () = tokio::time::sleep(ask.wait) => Err(Refusal::TimedOut {
                 workload: ask.workload.clone(),
                 waited: ask.wait,
-            })
-        })
+            }),
+        }
     }
 
     fn acquire_ready(&self, workload: &WorkloadName, counts: bool) -> Option<Lease> {
         self.0.gates.lock().get(workload)?.lease(counts)
     }
 
-    fn nudge(&self, workload: &WorkloadName, _: Option<Creation<'_>>) -> Result<(), Refusal> {
+    fn nudge(
+        &self,
+        workload: &WorkloadName,
+        _: Option<Creation<'_>>,
+        _: Option<&CancellationToken>,
+    ) -> Result<(), Refusal> {
         self.0.nudges.fetch_add(1, Ordering::Relaxed);
         self.refusal(workload).map_or(Ok(()), Err)
     }
@@ -208,6 +223,7 @@ impl OnError for Rules {
 /// What to run; `Setup::default()` sends everything to the workload `app`.
 pub struct Setup {
     pub config: Config,
+    pub apps: Apps,
     rules: Rules,
 }
 
@@ -219,6 +235,7 @@ impl Default for Setup {
         config.hold.time = LIMIT;
         Self {
             config,
+            apps: Apps::default(),
             rules: Rules {
                 rule: Arc::new(|_| Ok(Some(Decision::Proxy(ProxyDecision::to(name("app")))))),
                 words: Arc::new(|_| Ok(None)),
@@ -263,17 +280,22 @@ impl Setup {
 
     pub fn start(self) -> Rig {
         let world = World::new();
-        let mut registry = crate::metrics::registry();
-        let metrics = Metrics::new(&mut registry);
-        let rules = self.rules;
-        let config = Arc::new(self.config);
-        let running =
-            Proxy::start_with(config, world.clone(), move || rules.clone(), &metrics).unwrap();
+        let (running, registry) = self.start_with(world.clone());
         Rig {
             world,
             running,
             registry,
         }
+    }
+
+    /// The same over any source of leases.
+    pub fn start_with(self, wake: impl Wake + Clone + Send) -> (Running, Registry) {
+        let mut registry = crate::metrics::registry();
+        let metrics = Metrics::new(&mut registry);
+        let (config, rules) = (Arc::new(self.config), self.rules);
+        let decider = move || rules.clone();
+        let running = Proxy::start_with(config, wake, self.apps, decider, &metrics).unwrap();
+        (running, registry)
     }
 }
 
@@ -284,12 +306,16 @@ pub struct Rig {
     registry: Registry,
 }
 
+pub fn address(running: &Running) -> SocketAddr {
+    match running.address() {
+        Bound::Tcp(address) => *address,
+        Bound::Unix(path) => panic!("{path:?} is no TCP address"),
+    }
+}
+
 impl Rig {
     pub fn address(&self) -> SocketAddr {
-        match self.running.address() {
-            Bound::Tcp(address) => *address,
-            Bound::Unix(path) => panic!("{path:?} is no TCP address"),
-        }
+        address(&self.running)
     }
 
     pub async fn client(&self) -> Wire {

@@ -227,6 +227,7 @@ async fn a_port_that_is_taken_is_told_also_when_another_gateway_has_it() {
     let error = Proxy::start_with(
         Arc::new(setup.config),
         rig.world.clone(),
+        setup.apps,
         || -> super::rig::Rules { unreachable!("nothing starts") },
         &metrics,
     )

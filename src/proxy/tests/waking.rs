@@ -373,6 +373,13 @@ async fn refusals_have_their_statuses_and_when_to_come_again() {
             true,
         ),
         (
+            Refusal::Superseded(workload.clone()),
+            503,
+            "superseded",
+            Some("1"),
+            true,
+        ),
+        (
             Refusal::Template { workload, reason },
             502,
             "script_failed",

@@ -4,7 +4,7 @@ use rhai::{Dynamic, Engine, INT, Map};
 
 use super::edits::{edited, header_name, header_value, values};
 use super::{Draft, ProxyDraft, is_path};
-use crate::decision::{Asleep, CreateFrom, HeaderEdits, ProxyDecision};
+use crate::decision::{Asleep, CreateFrom, Destination, HeaderEdits, ProxyDecision};
 use crate::names::{NAME_BYTES_MAX, WorkloadName};
 use crate::script::documented::Documented as _;
 use crate::script::engine::{Raw, refuse};
@@ -157,6 +157,13 @@ fn register_wake(engine: &mut Engine) {
         proxy("shop-1").create("shop", #{ id: 1 })
         ```"#,
         |draft: &mut ProxyDraft, template: &str, vars: Map| -> Raw<ProxyDraft> {
+            if let Destination::App { name, .. } = &draft.0.destination {
+                return refuse(format!(
+                    "create: app({:?}) goes to a release, which is made of its launch configuration; \
+                     proxy(…) can be told to create",
+                    name.as_str()
+                ));
+            }
             let vars =
                 json_object(&vars).or_else(|message| refuse(format!("create: {message}")))?;
             Ok(draft.set(|d| {

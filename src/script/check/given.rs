@@ -1,10 +1,16 @@
-//! Static checks of what scripts are given: the constants that they read, the patterns that they write.
+//! Static checks of what scripts are given: the constants that they read, the applications that they
+//! name, the patterns that they write.
 
 use rhai::{BinaryExpr, Expr, FnCallExpr};
 
-use super::Check;
+use super::{Check, nearest};
+use crate::names::AppName;
+use crate::script::answers;
 use crate::script::helpers::Kind;
 use crate::script::vars;
+
+/// How many names a message lists.
+const NAMES_SHOWN_MAX: usize = 20;
 
 impl Check<'_> {
     /// `vars.NAME` and `vars["NAME"]`, where no variable of the file is meant.
@@ -41,6 +47,34 @@ impl Check<'_> {
             && let Err(message) = kind.compiled(pattern)
         {
             self.error(*position, format!("{}: {message}", call.name));
+        }
+    }
+
+    /// `app("NAME")`, with a name that can be read.
+    pub fn application(&mut self, call: &FnCallExpr) {
+        // A function of the script's own takes what it likes.
+        if call.name != answers::APP || self.functions.contains_key(answers::APP) {
+            return;
+        }
+        if let [Expr::StringConstant(name, position)] = call.args.as_slice()
+            && let Some(apps) = self.apps
+            && !apps.contains(name.as_str())
+        {
+            let names = || apps.iter().map(AppName::as_str);
+            let mut shown: Vec<&str> = names().take(NAMES_SHOWN_MAX).collect();
+            if apps.len() > shown.len() {
+                shown.push("…");
+            }
+            let known = match shown.as_slice() {
+                [] => "[apps] of gateway.toml has none".to_owned(),
+                _ => format!("there are {}", shown.join(", ")),
+            };
+            let message = format!(
+                "there is no application {:?}{} ({known})",
+                name.as_str(),
+                nearest(name, names()),
+            );
+            self.error(*position, message);
         }
     }
 

@@ -136,6 +136,7 @@ fn every_example_passes_the_checks_that_scripts_pass() {
                 &natives,
                 &BTreeMap::new(),
                 &Vars::new(&BTreeMap::new()),
+                None,
             );
             assert!(errors.is_empty(), "{}", errors[0]);
             seen += 1;

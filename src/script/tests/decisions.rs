@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::{Sent, ask, load, proxied, said};
-use crate::decision::{Asleep, CreateFrom, Decision, ProxyDecision};
+use crate::decision::{Asleep, CreateFrom, Decision, Destination, ProxyDecision};
 use crate::names::WorkloadName;
 
 #[test]
@@ -60,7 +60,8 @@ fn a_proxy_decision_has_all_it_can_be_told() {
         route("/steps", |req| { let p = proxy("web-1"); if req.path != "" { p.strip(1); p.port(1); } p });"#,
     );
     let proxy = proxied(ask(&version, "/all"));
-    assert_eq!(proxy.workload, WorkloadName::new("web-1").unwrap());
+    let web_1 = WorkloadName::new("web-1").unwrap();
+    assert_eq!(proxy.destination, Destination::Workload(web_1));
     assert_eq!(
         (proxy.port, proxy.strip, proxy.path.as_deref()),
         (Some(8080), 2, Some("/a%20b"))

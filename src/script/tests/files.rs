@@ -1,6 +1,6 @@
 //! A directory as a version: its files, their errors, what they import.
 
-use super::{Dir, Sent, ask, ask_sent, errors, proxied};
+use super::{Dir, Sent, ask, ask_sent, errors, proxied, workload_of};
 use crate::decision::{ContainerFacts, ContainerRules, IdleRule};
 use crate::script::version::Version;
 
@@ -148,8 +148,8 @@ fn libraries_bring_functions_and_constants() {
     ]);
     let version = dir.load().unwrap_or_else(|errors| panic!("{}", errors[0]));
     let proxy = proxied(ask(&version, "/x"));
-    assert_eq!((proxy.workload.as_str(), proxy.port), ("web-x", Some(81)));
-    assert_eq!(proxied(ask(&version, "/deep/x")).workload.as_str(), "xx");
+    assert_eq!((workload_of(&proxy), proxy.port), ("web-x", Some(81)));
+    assert_eq!(workload_of(&proxied(ask(&version, "/deep/x"))), "xx");
     let failed = ask_sent(&version, &Sent::get("/a%2Fb")).unwrap_err();
     assert!(
         failed.contains("a.rhai:4:21: proxy: \"web-a/b\" is not a name"),

@@ -199,6 +199,7 @@ fn on_error_can_answer_in_its_own_words() {
             kind: kind.into(),
             message: "full".to_owned(),
             workload: "w".to_owned(),
+            app: String::new(),
             retry_after_secs: Some(3),
         };
         version.on_error(&sent.facts(), &error)

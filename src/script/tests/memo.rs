@@ -6,7 +6,7 @@ use http::Method;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Dir, Sent, load};
+use super::{Dir, Sent, load, workload_of};
 use crate::config::ScriptLimits;
 use crate::decision::Decision;
 use crate::script::current::Scripts;
@@ -276,7 +276,7 @@ fn a_new_version_is_asked_at_once_and_remembers_nothing_of_the_old() {
     let name = |decider: &mut Decider| {
         let decided = decider.decide(&Sent::get("/a").facts()).unwrap().unwrap();
         match &*decided.decision {
-            Decision::Proxy(proxy) => (proxy.workload.to_string(), decided.route.to_string()),
+            Decision::Proxy(proxy) => (workload_of(proxy).to_owned(), decided.route.to_string()),
             other => panic!("{other:?}"),
         }
     };

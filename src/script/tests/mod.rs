@@ -1,5 +1,6 @@
 //! Tests of scripts as their authors meet them: a directory of files, requests, answers.
 
+mod apps;
 mod decisions;
 mod explaining;
 mod files;
@@ -23,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tempfile::TempDir;
 
 use crate::config::{Given, ScriptLimits};
-use crate::decision::{Decision, ProxyDecision};
+use crate::decision::{Decision, Destination, ProxyDecision};
 use crate::script::version::{ScriptError, Version};
 
 /// A scripts directory that is removed with it.
@@ -153,5 +154,13 @@ pub fn proxied(decision: Result<Option<Decision>, String>) -> ProxyDecision {
     match decision {
         Ok(Some(Decision::Proxy(proxy))) => proxy,
         other => panic!("{other:?}"),
+    }
+}
+
+/// The container that a decision is for.
+pub fn workload_of(proxy: &ProxyDecision) -> &str {
+    match &proxy.destination {
+        Destination::Workload(name) => name.as_str(),
+        Destination::App { name, .. } => panic!("{name} is an application"),
     }
 }

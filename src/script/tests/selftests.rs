@@ -88,6 +88,22 @@ fn a_simulated_decision_has_its_fields() {
             assert_eq(d.headers, #{ "x-a": "1", "x-b": () }); assert_eq(d.request_headers, #{ "x-c": "2" });
             assert_eq(`${d}`, "proxy a:80 asleep page counts false strip 1 timeout 5s wait 2s create t request_header x-c header x-a header -x-b");
         }
+        route("/app/{*rest}", |req| app("shop").port(80).strip(1).canary(10).asleep("page").set_request_header("x-c", "2"));
+        route("/beta", |req| if req.header("x-beta") == "1" { app("shop").canary(100) } else { app("shop") });
+        fn test_app() {
+            let d = simulate("GET", "/app/x/y?q=1");
+            assert_eq(d.kind, "app"); assert_eq(d.app, "shop"); assert_eq(d.canary, 10); assert_eq(d.route, "/app/{*rest}");
+            assert_eq([d.port, d.path, d.strip, d.asleep, d.counts, d.wait], [80, "/x/y", 1, "page", true, 0.0]);
+            assert_eq(d.request_headers, #{ "x-c": "2" }); assert_eq(d.headers, #{});
+            assert_eq(d, "app shop:80 canary 10 asleep page strip 1 request_header x-c");
+            assert_eq(simulate("GET", "/beta"), "app shop"); assert_eq(simulate("GET", "/beta").canary, 0.0);
+            assert_eq(simulate("GET", "/beta", #{ "x-beta": "1" }), "app shop canary 100");
+            for read in [|| d.workload, || d.template, || simulate("GET", "/p/x").app, || simulate("GET", "/p/x").canary] {
+                let failed = false;
+                try { read.call(); } catch { failed = true; }
+                assert(failed);
+            }
+        }
         fn test_plain() { }
         fn test_others() {
             let r = simulate("GET", "/r"); assert_eq([r.kind, r.status, r.location, r.headers.a], ["redirect", 307, "/x", "b"]);
@@ -128,7 +144,10 @@ fn hooks_can_be_asked_too() {
         r#"
         ready(|c| if c.label("health") != "" { probe(c.label("health"), "1s", "5s") } else if c.ports.len() > 0 { tcp("9s") });
         idle(|c| if c.env("IDLE") == "0" { never() } else if c.name == "p" { pause_after("2m") } else { stop_after(c.env("IDLE", "90s")) });
-        on_error(|req, err| if err.kind == "unknown_workload" { respond(404, req.path + err.workload + err.message).retry_after(err.retry_after) });
+        on_error(|req, err| {
+            if err.kind == "maintenance" { return respond(503, err.app); }
+            if err.kind == "unknown_workload" { respond(404, req.path + err.workload + err.message + err.app).retry_after(err.retry_after) }
+        });
         fn test_ready() {
             assert_eq(simulate_ready(#{ labels: #{ health: "/ok" } }), #{ kind: "probe", target: "/ok", every: 1, max: 5 });
             assert_eq(simulate_ready(#{ ports: [80] }), #{ kind: "tcp", max: 9 });
@@ -143,6 +162,7 @@ fn hooks_can_be_asked_too() {
             let d = simulate_error("GET", "/x", #{ kind: "unknown_workload", status: 404, workload: "w", message: "m", retry_after: 3 });
             assert_eq([d.status, d.body, d.retry_after], [404, "/xwm", 3]);
             assert_eq(simulate_error("GET", "/x", #{ kind: "no_route" }).kind, "none");
+            assert_eq(simulate_error("GET", "/x", #{ kind: "maintenance", app: "shop" }).body, "shop");
         }
     "#,
     );

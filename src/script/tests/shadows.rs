@@ -85,6 +85,18 @@ fn a_route_that_goes_or_comes_is_a_difference() {
 }
 
 #[test]
+fn another_share_of_a_canary_is_a_difference() {
+    let to = |answer: &str| format!("route(\"/\", |req| {answer});");
+    let (none, ten) = (to("app(\"shop\")"), to("app(\"shop\").canary(10)"));
+    let report = compared(&none, &ten, &gets(&["/"])).unwrap();
+    assert_eq!(told(&report), ["/: app shop → app shop canary 10 (1)"]);
+    let report = compared(&to("proxy(\"shop\")"), &none, &gets(&["/"])).unwrap();
+    assert_eq!(told(&report), ["/: proxy shop → app shop (1)"]);
+    let same = to("app(\"shop\").canary(5).canary(0)");
+    assert_eq!(compared(&none, &same, &gets(&["/"])).unwrap().changed, 0);
+}
+
+#[test]
 fn decisions_that_differ_where_a_line_does_not_show_it_are_told_so() {
     let with =
         |value: &str| format!("route(\"/\", |req| proxy(\"a\").set_header(\"x-a\", \"{value}\"));");

@@ -79,7 +79,7 @@ fn decide(decider: &mut Decider) -> u64 {
     let decided = decider.decide(&sent.facts()).unwrap().unwrap();
     let number = decider.version().number();
     let (route, said) = match &*decided.decision {
-        Decision::Proxy(proxy) => ("/{*even}", proxy.workload.to_string()),
+        Decision::Proxy(proxy) => ("/{*even}", workload_of(proxy).to_owned()),
         Decision::Respond(reply) => ("/{odd}", reply.body.replace("GET ", "")),
         other => panic!("{other:?}"),
     };

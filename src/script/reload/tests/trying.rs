@@ -215,6 +215,7 @@ async fn failures_of_other_hooks_count_too() {
         kind: "upstream_failed".into(),
         message: String::new(),
         workload: String::new(),
+        app: String::new(),
         retry_after_secs: None,
     };
     for _ in 0..20 {

@@ -1,0 +1,159 @@
+//! The counts of a release at a moment, or between two, as they are shown and compared.
+
+use serde::Serialize;
+
+use super::histogram::Buckets;
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Snapshot {
+    /// Requests that got their answer: from the release, or from the gateway because it had none.
+    pub requests: u64,
+    pub statuses: Statuses,
+    /// Requests for which a connection to the release could not be made, also if another attempt
+    /// got through.
+    pub connect_errors: u64,
+    /// Requests that the gateway answered in place of the release.
+    pub gateway_errors: u64,
+    /// Requests that went to the current release instead, because this one, a canary, could not be
+    /// used. They are none of `requests`.
+    pub turned_over: u64,
+    /// Requests that went wrong by the release's fault: answered 5xx, not answered, not reached at
+    /// the first attempt, or turned over because of that. Each counts once.
+    pub failed: u64,
+    /// Of the release's own answers.
+    pub response_times: ResponseTimes,
+    /// Bodies and tunnels.
+    pub bytes_from_clients: u64,
+    pub bytes_to_clients: u64,
+    pub open: Open,
+}
+
+/// Requests by the class of their status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Statuses {
+    /// Connections that switched to another protocol.
+    #[serde(rename = "1xx")]
+    pub informational: u64,
+    #[serde(rename = "2xx")]
+    pub success: u64,
+    #[serde(rename = "3xx")]
+    pub redirection: u64,
+    #[serde(rename = "4xx")]
+    pub client_error: u64,
+    #[serde(rename = "5xx")]
+    pub server_error: u64,
+}
+
+/// From a request's arrival until its answer began, without the time for which it was held. None
+/// where there was no answer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ResponseTimes {
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub buckets: Buckets,
+}
+
+/// Requests that are open now, each in one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Open {
+    /// The release wakes for them.
+    pub held: u64,
+    /// They were sent, and their answer has not begun.
+    pub waiting: u64,
+    /// Their answer is under way.
+    pub streaming: u64,
+    /// They are tunnels now, such as websockets.
+    pub upgraded: u64,
+}
+
+impl Snapshot {
+    /// Completes `rest` with what is worked out.
+    pub(super) fn new(statuses: Statuses, buckets: Buckets, rest: Snapshot) -> Self {
+        Self {
+            requests: statuses.total(),
+            statuses,
+            response_times: ResponseTimes {
+                p50_ms: buckets.quantile_ms(0.5),
+                p90_ms: buckets.quantile_ms(0.9),
+                p99_ms: buckets.quantile_ms(0.99),
+                buckets,
+            },
+            ..rest
+        }
+    }
+
+    /// What was counted since `before`, an earlier snapshot of the same release. What is open is
+    /// as it is now.
+    pub fn since(&self, before: &Snapshot) -> Snapshot {
+        let (now, then) = (self, before);
+        let statuses = now
+            .statuses
+            .counts()
+            .into_iter()
+            .zip(then.statuses.counts());
+        let mut since = [0; 5];
+        for (since, (now, then)) in since.iter_mut().zip(statuses) {
+            *since = now.saturating_sub(then);
+        }
+        let between = |of: fn(&Snapshot) -> u64| of(now).saturating_sub(of(then));
+        let buckets = &now.response_times.buckets;
+        Snapshot::new(
+            Statuses::from(since),
+            buckets.since(&then.response_times.buckets),
+            Snapshot {
+                connect_errors: between(|all| all.connect_errors),
+                gateway_errors: between(|all| all.gateway_errors),
+                turned_over: between(|all| all.turned_over),
+                failed: between(|all| all.failed),
+                bytes_from_clients: between(|all| all.bytes_from_clients),
+                bytes_to_clients: between(|all| all.bytes_to_clients),
+                open: now.open,
+                ..Snapshot::default()
+            },
+        )
+    }
+
+    /// The share of requests that went wrong by the release's fault, 0 to 1. `None`: there were none.
+    pub fn failed_share(&self) -> Option<f64> {
+        let all = self.requests + self.turned_over;
+        // One may have failed whose client then left, so that it was never answered.
+        (all > 0).then(|| (self.failed as f64 / all as f64).min(1.0))
+    }
+}
+
+impl Statuses {
+    fn counts(self) -> [u64; 5] {
+        [
+            self.informational,
+            self.success,
+            self.redirection,
+            self.client_error,
+            self.server_error,
+        ]
+    }
+
+    pub fn total(self) -> u64 {
+        self.counts().iter().sum()
+    }
+}
+
+impl From<[u64; 5]> for Statuses {
+    /// 1xx first.
+    fn from(counts: [u64; 5]) -> Self {
+        let [
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+        ] = counts;
+        Self {
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+        }
+    }
+}
