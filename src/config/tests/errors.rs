@@ -163,6 +163,11 @@ fn a_value_of_the_wrong_kind_is_told_what_would_be_right() {
             "level = \"hyper=loud\"",
             "\"hyper=loud\" is not a log filter (try \"info\" or \"wakegate=debug\")",
         ),
+        (
+            "log",
+            "level = \"A¡=\"",
+            "\"A¡=\" is not a log filter (try \"info\" or \"wakegate=debug\")",
+        ),
     ] {
         assert_eq!(complaint(table, line), message, "[{table}] {line}");
     }
