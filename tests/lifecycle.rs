@@ -1,5 +1,8 @@
 //! The lifecycle as requests and operators see it, over an engine in memory and a paused clock.
 
+#[path = "lifecycle/health.rs"]
+mod health;
+
 use std::sync::Arc;
 use std::time::Duration;
 
