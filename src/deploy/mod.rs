@@ -1,4 +1,5 @@
 //! Releases of applications: what they are made of, which is the current one, and how that changes.
 
+pub mod env_file;
 pub mod route;
 pub mod stats;
