@@ -1,5 +1,7 @@
 //! What a workload is made of, and what a specification may ask for.
 
+mod health;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Component, Path};
@@ -8,11 +10,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::WorkloadName;
 
+pub use health::{HEALTH_INTERVAL, HEALTH_TIME_MAX, HEALTH_TIME_MIN, HealthCheck};
+
 /// The label that names a container's port where it exposes several or none.
 pub const PORT_LABEL: &str = "wakegate.port";
 
 /// The label that names the network to reach a container on where it is on several.
 pub const NETWORK_LABEL: &str = "wakegate.network";
+
+/// The label of a release's container that names its application.
+pub const APP_LABEL: &str = "wakegate.app";
+
+/// The label of a release's container with the whole hash of its launch configuration.
+pub const RELEASE_LABEL: &str = "wakegate.release";
+
+/// The label of a release's container with its revision, as the launch configuration says it.
+pub const REVISION_LABEL: &str = "wakegate.revision";
+
+/// The label with the path that a healthy container answers with 2xx or 3xx, on its own port.
+pub const HEALTH_PATH_LABEL: &str = "wakegate.health.path";
+
+/// The label with the time that a container may take to get healthy, such as `60s`.
+pub const HEALTH_TIMEOUT_LABEL: &str = "wakegate.health.timeout";
+
+/// The label with the longest pause between two health checks, such as `1s`.
+pub const HEALTH_INTERVAL_LABEL: &str = "wakegate.health.interval";
 
 /// Everything needed to create a workload. Comes from a script's template or from the admin API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

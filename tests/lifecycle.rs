@@ -3,6 +3,9 @@
 #[path = "lifecycle/superseded.rs"]
 mod superseded;
 
+#[path = "lifecycle/health.rs"]
+mod health;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -245,7 +245,10 @@ async fn it_fails_its_first_checks_or_its_answers_when_it_is_told_to() {
     for status in [503, 503, 200, 200] {
         assert_eq!(app.get("/status").await.status().as_u16(), status);
     }
-    assert_eq!(app.get("/").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        app.get("/").await.status(),
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
 }
 
 #[tokio::test]

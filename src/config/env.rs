@@ -35,6 +35,8 @@ pub fn unknown_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Co
         .map(|name| {
             let message = if name.starts_with("WAKEGATE_PROCESS_IMAGES") {
                 "images of the process runtime are only set in gateway.toml".to_owned()
+            } else if name.starts_with("WAKEGATE_APPS") {
+                "applications are only set in gateway.toml".to_owned()
             } else if name.starts_with("WAKEGATE_VARS") {
                 "unknown variable: [vars] is only set in gateway.toml, where NAME = { env = \"…\" } \
                  takes a value from a variable of another name"

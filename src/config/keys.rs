@@ -5,15 +5,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::apps::{HealthPath, Registry};
 use super::kind::{
     Amount, Bytes, Complaint, Count, FilePath, Flag, Kind, ListOf, OneOf, Optional, TextTable, Time,
 };
+use super::store::{Region, ServerUrl, Store};
 use super::typed::Value;
 use super::words::{
     Argument, Capability, EngineHost, EngineName, Filter, Host, HostPath, IanaName, Label,
     Listener, Network, Token,
 };
-use super::{Config, Engine, LogFormat, ProcessImage, Shadow};
+use super::{App, Config, Engine, LogFormat, ProcessImage, Shadow};
+use crate::spec::{HEALTH_TIME_MAX, HEALTH_TIME_MIN};
 
 /// What the keys of a file set, before the parts are checked against each other.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +75,7 @@ macro_rules! key {
     };
 }
 
-/// Every key of gateway.toml but those of `[process.images]` and `[vars]`, in the order of the file.
+/// Every key of gateway.toml but those of `[process.images]`, `[vars]` and `[apps]`, in the order of the file.
 pub static KEYS: &[Key<Draft>] = &[
     key!(public.listen => config.public.listen, Listener,
         "where requests come in: address:port or unix:/path"),
@@ -207,6 +210,45 @@ pub static IMAGE_KEYS: &[Key<ProcessImage>] = &[
         "environment variables besides the specification's"),
 ];
 
+/// The keys of one `[apps.APP]`, which no environment variable can set.
+pub static APP_KEYS: &[Key<App>] = &[
+    key!(apps.store => store, Store,
+        "launch configurations and history: file:path or s3://bucket/prefix"),
+    key!(apps.store_endpoint => store_options.endpoint, Optional(ServerUrl),
+        "the URL of another S3 server; default: Amazon's, or what AWS_ENDPOINT_URL says"),
+    key!(apps.store_region => store_options.region, Optional(Region),
+        "the bucket's region; default: what AWS_REGION says, else us-east-1"),
+    key!(apps.store_path_style => store_options.path_style, Flag,
+        "false: the bucket stands in the host's name, not in the path"),
+    key!(apps.registry => registry, Registry,
+        "where images come from whose launch configuration names none"),
+    key!(apps.registry_credentials => registry_credentials, Optional(FilePath),
+        "a Docker config.json with the registries' credentials; default: none"),
+    key!(apps.env_file => env_file, Optional(FilePath),
+        "KEY=VALUE lines: environment variables of every release; default: none"),
+    key!(apps.keep => keep, Count(0, 50),
+        "previous releases that stay asleep, to go back to at once"),
+    key!(apps.drain_timeout => drain_timeout, Time(Duration::ZERO, DAY),
+        "for the requests of a superseded release to end"),
+    key!(apps.health_path => health_path, Optional(HealthPath),
+        "what a healthy release answers 2xx or 3xx; default: none, as the scripts' ready rule says"),
+    key!(apps.health_timeout => health_timeout, Time(HEALTH_TIME_MIN, HEALTH_TIME_MAX),
+        "for a release to get healthy, where its launch configuration does not say"),
+    key!(apps.rollback_failures_max => rollback_failures_max, Optional(Amount(0.0, 1.0)),
+        "share of failures by which a new release may exceed the old one before that comes back; default: any"),
+    key!(apps.rollback_watch => rollback_watch, Time(SECOND, DAY),
+        "how long after a switch that is looked at"),
+    key!(apps.rollback_requests_min => rollback_requests_min, Count(1, 1_000_000),
+        "fewer requests to the new release say nothing"),
+    key!(apps.pause_max => pause_max, Time(MS, HOUR),
+        "the longest that a pause holds a request; then 503"),
+    key!(apps.network => network, Optional(EngineName),
+        "network of the containers; default: that of [docker]"),
+];
+
+/// The table of applications: its names are the user's own.
+pub const APPS: &str = "apps";
+
 /// The table of tables that stands apart: its names are the user's own.
 pub const IMAGES: (&str, &str) = ("process", "images");
 
@@ -219,6 +261,7 @@ pub fn all_tables() -> impl Iterator<Item = &'static str> + Clone {
         [table]
             .into_iter()
             .chain((table == "scripts").then_some(VARS))
+            .chain((table == "spec").then_some(APPS))
     })
 }
 

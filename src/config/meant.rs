@@ -9,7 +9,7 @@ use std::path::Path;
 use super::check;
 use super::env::Environment;
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::keys::{Draft, IMAGE_KEYS, IMAGES, KEYS, Key, VARS, all_tables, tables};
+use super::keys::{APPS, Draft, IMAGE_KEYS, IMAGES, KEYS, Key, VARS, all_tables, tables};
 use super::kind::{Complaint, Kind as _};
 use super::suggest;
 use super::typed::{Member, Typed, Value};
@@ -158,6 +158,12 @@ impl<'b> Reading<'b> {
                 for member in members {
                     self.var(member, typed, env);
                 }
+            } else if let Value::Table(apps) = &table.value
+                && table.name == APPS
+            {
+                for app in apps {
+                    self.app(app, typed);
+                }
             } else if typed.can_be_trusted(&table.place) {
                 self.refuse(&table.place, unknown_table(table));
             }
@@ -249,7 +255,7 @@ impl<'b> Reading<'b> {
             let mut command_told = false;
             for member in members {
                 let errors_before = self.errors.len();
-                self.image_member(&header, member, typed, &mut read);
+                self.part(&header, member, typed, IMAGE_KEYS, &mut read);
                 let is_another_key = IMAGE_KEYS
                     .iter()
                     .any(|key| key.name == member.name && key.name != "command");
@@ -267,25 +273,31 @@ impl<'b> Reading<'b> {
         }
     }
 
-    fn image_member(
+    /// Reads a key of a table whose name is the user's own. The key that is meant, if there is one,
+    /// also when its value cannot be read.
+    pub fn part<T>(
         &mut self,
         header: &str,
         member: &Member,
         typed: &Typed,
-        image: &mut ProcessImage,
-    ) {
+        keys: &'static [Key<T>],
+        into: &mut T,
+    ) -> Option<&'static str> {
+        let key = keys.iter().find(|key| key.name == member.name);
         if !typed.can_be_trusted(&member.place) {
-            return;
+            return key.map(|key| key.name);
         }
-        let Some(key) = IMAGE_KEYS.iter().find(|key| key.name == member.name) else {
-            let hint = suggest::hint(&member.name, IMAGE_KEYS.iter().map(|key| key.name));
+        let Some(key) = key else {
+            let hint = suggest::hint(&member.name, keys.iter().map(|key| key.name));
             let message = format!("{header} {}: unknown key{hint}", member.name);
-            return self.refuse(&member.place, message);
+            self.refuse(&member.place, message);
+            return None;
         };
-        if let Err(complaints) = (key.read)(image, &member.value, self.base) {
+        if let Err(complaints) = (key.read)(into, &member.value, self.base) {
             let header = format!("{header} {}", key.name);
             self.complain(&header, &member.place, complaints);
         }
+        Some(key.name)
     }
 
     /// `DOCKER_HOST`, the checks of parts against each other, and the verdict.
@@ -321,7 +333,7 @@ impl<'b> Reading<'b> {
         }
     }
 
-    fn refuse(&mut self, place: &Place, message: String) {
+    pub fn refuse(&mut self, place: &Place, message: String) {
         let place = place.clone();
         self.errors.push(ConfigError { place, message });
     }

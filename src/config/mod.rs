@@ -2,16 +2,19 @@
 //!
 //! [`keys`] tells every key, [`load`] reads a file, [`from_process`] also this process's environment.
 //! A key's value comes from its `WAKEGATE_…` variable, else from the file, else (for `docker.host`
-//! only) from `DOCKER_HOST`, else it is the default. Constants of `[vars]` have no such variable;
-//! they say themselves which one they come from, if any.
+//! only) from `DOCKER_HOST`, else it is the default. Images of `[process.images]`, constants of
+//! `[vars]` and applications of `[apps]` have names of the user's own and no such variable; a constant
+//! says itself which one it comes from, if any.
 
+mod apps;
 mod check;
 mod env;
 mod error;
 mod keys;
 mod kind;
 mod meant;
-mod suggest;
+mod store;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -29,10 +32,12 @@ use jiff::tz::TimeZone;
 use crate::names::AppName;
 use crate::spec::SpecPolicy;
 
+pub use apps::App;
 pub use env::{RESERVED as ENV_RESERVED, env_names, unknown_variables};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use keys::{KeyInfo, keys};
 pub use meant::{from_process, load, parse};
+pub use store::{StoreLocation, StoreOptions};
 
 /// The whole configuration, checked: every value in it can be used as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +52,8 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     pub upstream: Upstream,
     pub spec: SpecPolicy,
+    /// `[apps.APP]`: applications with releases; default none.
+    pub apps: BTreeMap<AppName, App>,
     pub log: Log,
 }
 
@@ -402,6 +409,7 @@ impl Default for Config {
                 idle_timeout: Duration::from_secs(60),
             },
             spec: SpecPolicy::default(),
+            apps: BTreeMap::new(),
             log: Log {
                 format: LogFormat::Text,
                 level: "info".to_owned(),

@@ -348,7 +348,8 @@ impl TextKind for Filter {
                 || part.parse::<u8>().is_ok_and(|number| number <= 5)
         };
         let wrong = || is_not(format_args!("{text:?}"), Self::WHAT);
-        if text.is_empty() || EnvFilter::builder().parse(text).is_err() {
+        // The parser counts bytes where it means characters, and panics on what is not ASCII.
+        if text.is_empty() || !text.is_ascii() || EnvFilter::builder().parse(text).is_err() {
             return Err(wrong());
         }
         for part in text.split(',').map(str::trim) {

@@ -1,5 +1,7 @@
 //! Releases of applications: what they are made of, which is the current one, and how that changes.
 
+pub mod configuration;
+pub mod env_file;
 pub mod plan;
 pub mod route;
 pub mod stats;

@@ -19,7 +19,7 @@ use crate::decision::{ContainerRules, IdleRule, ReadyRule};
 use crate::lifecycle::machine::Limits;
 use crate::lifecycle::probe::Prober;
 use crate::runtime::{Instance, Runtime};
-use crate::spec::{PORT_LABEL, SpecPolicy};
+use crate::spec::{HEALTH_INTERVAL, HealthCheck, PORT_LABEL, SpecPolicy};
 
 pub(super) struct Core {
     pub runtime: Arc<dyn Runtime>,
@@ -126,9 +126,20 @@ impl Core {
         }
     }
 
-    /// The scripts' `ready` rule, else the container's own health check, else its port.
+    /// The health check in the container's labels, else the scripts' `ready` rule, else the engine's
+    /// own health check, else its port.
+    ///
+    /// The labels go first: a release's launch configuration has written them, and what a release
+    /// needs to be healthy is a part of it, whichever scripts there are at the time.
     pub fn ready_rule(&self, instance: &Instance) -> Result<ReadyRule, String> {
         let max = self.lifecycle.ready_timeout;
+        if let Some(check) = HealthCheck::from_labels(&instance.labels)? {
+            return Ok(ReadyRule::Probe {
+                target: check.path,
+                every: check.interval.unwrap_or(HEALTH_INTERVAL),
+                max: check.timeout.unwrap_or(max),
+            });
+        }
         match self.rules.ready(&instance.facts()) {
             Ok(Some(rule)) => Ok(rule),
             Ok(None) if instance.health.is_some() => Ok(ReadyRule::Health { max }),

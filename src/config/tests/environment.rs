@@ -56,6 +56,7 @@ fn an_unknown_variable_is_refused_with_the_nearest_name() {
     let names = [
         "WAKEGATE_HOLD_TIMES",
         "WAKEGATE_PROCESS_IMAGES_A",
+        "WAKEGATE_APPS_SHOP_KEEP",
         "WAKEGATE_X",
         "WAKEGATE_REQUIRE",
         "WAKEGATE_CONFIG",
@@ -69,6 +70,7 @@ fn an_unknown_variable_is_refused_with_the_nearest_name() {
     assert_eq!(
         told,
         [
+            "WAKEGATE_APPS_SHOP_KEEP: applications are only set in gateway.toml",
             "WAKEGATE_HOLD_TIMES: unknown variable (did you mean `WAKEGATE_HOLD_TIME`?)",
             "WAKEGATE_PROCESS_IMAGES_A: images of the process runtime are only set in gateway.toml",
             "WAKEGATE_X: unknown variable",

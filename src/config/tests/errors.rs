@@ -163,6 +163,11 @@ fn a_value_of_the_wrong_kind_is_told_what_would_be_right() {
             "level = \"hyper=loud\"",
             "\"hyper=loud\" is not a log filter (try \"info\" or \"wakegate=debug\")",
         ),
+        (
+            "log",
+            "level = \"A¡=\"",
+            "\"A¡=\" is not a log filter (try \"info\" or \"wakegate=debug\")",
+        ),
     ] {
         assert_eq!(complaint(table, line), message, "[{table}] {line}");
     }
@@ -219,10 +224,10 @@ fn what_stands_in_no_table_or_is_none_is_told_where_it_belongs() {
 gateway.toml:1:1: listen: stands in no table (did you mean [public]?)
 gateway.toml:2:1: hold is a table (write [hold] on a line of its own)
 gateway.toml:3:1: banana: unknown key, and in no table (there are [public], [admin], [runtime], \
-[docker], [process], [scripts], [vars], [hold], [lifecycle], [upstream], [spec], [log])
+[docker], [process], [scripts], [vars], [hold], [lifecycle], [upstream], [spec], [apps], [log])
 gateway.toml:4:3: log is a table (write [log] on a line of its own)
 gateway.toml:5:2: [pear]: unknown table (there are [public], [admin], [runtime], [docker], \
-[process], [scripts], [vars], [hold], [lifecycle], [upstream], [spec], [log])"
+[process], [scripts], [vars], [hold], [lifecycle], [upstream], [spec], [apps], [log])"
     );
     assert_eq!(
         errors("hold = 5\n[hold]\n"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+mod apps;
 mod environment;
 mod errors;
 mod random;

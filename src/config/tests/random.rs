@@ -14,6 +14,10 @@ fn toml_like() -> impl Strategy<Value = String> {
                 "[[hold]]",
                 "hold.time",
                 "[vars]",
+                "[apps.a]",
+                "[apps]",
+                "store",
+                "env_file",
                 "A",
                 "1-é",
             ]

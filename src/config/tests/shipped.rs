@@ -55,8 +55,54 @@ fn the_shipped_file_is_the_defaults_and_shows_every_key_with_its_default() {
             _ => assert!(read.is_ok(), "{line}"),
         }
     }
-    lines.retain(|(table, _), _| !table.starts_with("process.images"));
+    lines.retain(|(table, _), _| !table.starts_with("process.images") && table != "apps.shop");
     assert_eq!(lines, BTreeMap::new(), "unknown keys");
+}
+
+#[test]
+fn the_shipped_application_shows_every_key_with_its_default() {
+    let mut lines = shipped_lines(include_str!("../../../gateway.toml"));
+    let name = AppName::new("shop").unwrap();
+    let default = App::new(&name);
+    let read_line = |line: &str| {
+        let config = read_with(&format!("[apps.shop]\n{line}"), &[])?;
+        Ok::<_, ConfigErrors>(config.apps[&name].clone())
+    };
+    for key in keys::APP_KEYS {
+        let Some((line, _)) = lines.remove(&("apps.shop".to_owned(), key.name.to_owned())) else {
+            panic!("[apps.shop] {} is not in gateway.toml", key.name);
+        };
+        if let Some(shown) = (key.show)(&default) {
+            assert_eq!(line, format!("{} = {shown}", key.name));
+            assert_eq!(read_line(&line), Ok(default.clone()), "{line}");
+            continue;
+        }
+        // No default: an example, and words about it here and there.
+        let above = lines_above(&line);
+        assert!(above.contains("default:"), "{above}\n{line}");
+        assert!(key.about.contains("default: "), "{}", key.name);
+        match key.name {
+            // There is no such file beside the gateway's own.
+            "env_file" => assert!(read_line(&line).is_err(), "{line}"),
+            "store_endpoint" | "store_region" => {
+                assert!(read_line(&line).is_err(), "{line}");
+                let on_s3 = format!("store = \"s3://bucket/shop\"\n{line}");
+                assert_ne!(read_line(&on_s3).unwrap(), default, "{line}");
+            }
+            _ => assert_ne!(read_line(&line).unwrap(), default, "{line}"),
+        }
+    }
+    lines.retain(|(table, _), _| table == "apps.shop");
+    assert_eq!(lines, BTreeMap::new(), "unknown keys");
+    assert_eq!(read_line(""), Ok(default));
+}
+
+/// The two lines of words above a line of gateway.toml.
+fn lines_above(line: &str) -> String {
+    let text = include_str!("../../../gateway.toml");
+    let (above, _) = text.split_once(&format!("\n# {line}\n")).unwrap();
+    let above: Vec<&str> = above.lines().rev().take(2).collect();
+    above.concat()
 }
 
 #[test]

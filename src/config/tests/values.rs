@@ -88,6 +88,23 @@ fn every_key_reaches_its_place() {
         memory_max = "1GiB"
         cpus_max = 2
         pids_max = 100
+        [apps.a]
+        store = "s3://bucket/a/b/"
+        store_endpoint = "https://s3.example:9000/"
+        store_region = "eu-1"
+        store_path_style = false
+        registry = "registry.example:5000/team"
+        registry_credentials = "c.json"
+        keep = 0
+        drain_timeout = "0s"
+        health_path = "/up?a"
+        health_timeout = "22s"
+        rollback_failures_max = 0.25
+        rollback_watch = "23s"
+        rollback_requests_min = 24
+        pause_max = "25s"
+        network = "shop"
+        [apps."B.1"]
         [log]
         format = "json"
         level = "warn,wakegate=trace"
@@ -95,6 +112,7 @@ fn every_key_reaches_its_place() {
         "#,
     );
     let s = Duration::from_secs;
+    let app = |name: &str| AppName::new(name).unwrap();
     let expected = Config {
         public: Public {
             listen: Listen::Tcp("[::1]:81".parse().unwrap()),
@@ -191,6 +209,36 @@ fn every_key_reaches_its_place() {
             cpus_max: Some(2.0),
             pids_max: Some(100),
         },
+        apps: BTreeMap::from([
+            (
+                app("a"),
+                App {
+                    store: StoreLocation::S3 {
+                        bucket: "bucket".to_owned(),
+                        prefix: "a/b".to_owned(),
+                    },
+                    store_options: StoreOptions {
+                        endpoint: Some("https://s3.example:9000".to_owned()),
+                        region: Some("eu-1".to_owned()),
+                        path_style: false,
+                    },
+                    registry: "registry.example:5000/team".to_owned(),
+                    registry_credentials: Some(PathBuf::from("c.json")),
+                    env_file: None,
+                    env: BTreeMap::new(),
+                    keep: 0,
+                    drain_timeout: Duration::ZERO,
+                    health_path: Some("/up?a".to_owned()),
+                    health_timeout: s(22),
+                    rollback_failures_max: Some(0.25),
+                    rollback_watch: s(23),
+                    rollback_requests_min: 24,
+                    pause_max: s(25),
+                    network: Some("shop".to_owned()),
+                },
+            ),
+            (app("B.1"), App::new(&app("B.1"))),
+        ]),
         log: Log {
             format: LogFormat::Json,
             level: "warn,wakegate=trace".to_owned(),
