@@ -1,5 +1,7 @@
 //! The lifecycle as requests and operators see it, over an engine in memory and a paused clock.
 
+#[path = "lifecycle/draining.rs"]
+mod draining;
 #[path = "lifecycle/superseded.rs"]
 mod superseded;
 

@@ -87,6 +87,7 @@ pub struct Instance {
     pub waiting: usize,
     pub idle_seconds: Option<f64>,
     pub idle_stop_seconds: Option<f64>,
+    pub drain_seconds_left: Option<f64>,
     pub phase_seconds: f64,
 }
 

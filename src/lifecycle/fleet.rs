@@ -84,6 +84,7 @@ impl Fleet {
         }
     }
 
+    /// As [`acquire`](Self::acquire), without an eye on whether the request is superseded.
     async fn wake(&self, ask: Ask<'_>) -> Result<Lease, Refusal> {
         let deadline = self.shared.core.clock.now() + ask.wait;
         loop {
@@ -119,6 +120,9 @@ impl Fleet {
                     }
                     self.shared.prune();
                 }
+                // It was told to sleep, and this request is meant for it nevertheless.
+                Ok(Err(Refusal::Superseded(_)))
+                    if !ask.superseded.is_some_and(CancellationToken::is_cancelled) => {}
                 Ok(answer) => return answer,
                 Err(Retired) => {}
             }
@@ -272,6 +276,37 @@ impl Fleet {
             Ok(Err(Some(failure))) => Err(OrderError::from(failure)),
             Err(_) => Err(OrderError::TimedOut(limit)),
         }
+    }
+
+    /// Tells a workload to sleep: no new lease is given from now on, and it is stopped when no lease
+    /// is out any more, after `drain` at the latest. Returns at once; false when there is no such
+    /// workload. A workload on which such an order is already out keeps the earlier end.
+    ///
+    /// Requests that wait for it are told [`Refusal::Superseded`] if their token says so too. Any
+    /// other wish opens it again at once, or starts it again once it has been stopped. For a
+    /// release that another one replaced this call therefore comes after the cancelling of the
+    /// token that its requests carry.
+    pub fn rest(&self, name: &WorkloadName, drain: Duration) -> bool {
+        self.shared
+            .get(name)
+            .is_some_and(|workload| workload.rest(drain))
+    }
+
+    /// Returns when the workload sleeps (stopped, paused, or failed) or is gone. Has no limit of its
+    /// own.
+    pub async fn rested(&self, name: &WorkloadName) {
+        let Some(workload) = self.shared.get(name) else {
+            return;
+        };
+        let asleep = |phase: &Phase| {
+            matches!(
+                phase,
+                Phase::Absent | Phase::Stopped | Phase::Paused | Phase::Failed { .. }
+            )
+        };
+        workload
+            .until(|machine| asleep(machine.phase()).then_some(()))
+            .await;
     }
 
     /// Drains, stops and removes a workload; returns when it is gone.

@@ -5,6 +5,7 @@
 //! carries that out reports back with another event. Every order has a generation, and an answer
 //! to an order that is no longer the current one is ignored.
 
+mod drain;
 mod event;
 mod events;
 mod phase;
@@ -12,12 +13,14 @@ mod start;
 mod stop;
 
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod lives;
 #[cfg(test)]
 mod tests;
 
 pub use self::event::{Effect, Event, Generation, How, Observation, Why};
-pub use self::phase::{Failure, FailureKind, Launch, Phase, Run, Step, StoppedBy, Then};
+pub use self::phase::{Failure, FailureKind, Former, Launch, Phase, Run, Step, StoppedBy, Then};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +55,9 @@ pub struct Machine {
     id: Option<InstanceId>,
     /// Another container of this name, seen while an order for the known one was out.
     newcomer: Option<(Moment, InstanceId)>,
-    /// When it was last heard that a container of this name was destroyed.
-    destroyed_at: Moment,
+    /// When it was last heard that a container of this name was destroyed or unpaused. What was
+    /// seen before may be older than that.
+    heard_at: Moment,
     /// The last end of a run that the engine told of, with its exit code. It may be told before the
     /// answer to the start of that very run.
     last_death: Option<(EngineTime, Option<i64>)>,
@@ -84,7 +88,7 @@ impl Machine {
             name,
             id: None,
             newcomer: None,
-            destroyed_at: Moment::ZERO,
+            heard_at: Moment::ZERO,
             last_death: None,
             phase: Phase::Absent,
             since: Moment::ZERO,
@@ -158,6 +162,7 @@ impl Machine {
             Event::Wanted { by_operator } => self.wanted(now, by_operator),
             Event::CreateOrdered { spec, start } => self.create_ordered(now, spec, start),
             Event::RemoveOrdered => self.remove_ordered(now),
+            Event::RestOrdered { drain } => self.rest_ordered(now, drain),
             Event::Tick => self.tick(now),
             Event::Created(generation, result) => {
                 self.answer(generation, |machine| machine.created(now, result))
@@ -200,9 +205,12 @@ impl Machine {
 
     fn wanted(&mut self, now: Moment, by_operator: bool) -> Vec<Effect> {
         match &mut self.phase {
-            Phase::Absent | Phase::Removing | Phase::Draining { .. } => {
-                vec![Effect::Refuse(Why::Gone)]
-            }
+            Phase::Absent
+            | Phase::Removing
+            | Phase::Draining {
+                then: Then::Remove, ..
+            } => vec![Effect::Refuse(Why::Gone)],
+            Phase::Draining { .. } => self.reopen(now),
             Phase::Creating { start } => {
                 *start = true;
                 Vec::new()
@@ -222,11 +230,11 @@ impl Machine {
             }
             // Starting what may still run is safe: a start asks for a state.
             Phase::Stopping {
-                then: Then::Rest | Then::Start,
+                then: Then::Rest { .. } | Then::Start,
                 by: StoppedBy::UsAgainAt(_),
             } => self.launch(now, How::Start),
             Phase::Stopping { then, .. } | Phase::Pausing { then } => match then {
-                Then::Rest | Then::Start => {
+                Then::Rest { .. } | Then::Start => {
                     *then = Then::Start;
                     Vec::new()
                 }
@@ -289,12 +297,19 @@ impl Machine {
                     (Ok(()), IdleRule::PauseAfter(_)) => self.pause(now),
                     (Ok(()), _) => {
                         self.failures = 0;
-                        self.stop(now, Then::Rest)
+                        self.stop(now, Then::Rest { ordered: false })
                     }
                 }
             }
-            Phase::Draining { gate, deadline } if gate.leases() == 0 || *deadline <= now => {
-                self.stop(now, Then::Remove)
+            Phase::Draining {
+                gate,
+                deadline,
+                then,
+                ..
+            } if gate.leases() == 0 || *deadline <= now => {
+                let then = then.clone();
+                self.failures = 0;
+                self.stop(now, then)
             }
             Phase::Stopping {
                 then,

@@ -36,6 +36,9 @@ pub(super) struct Workload {
     held: AtomicUsize,
     /// The timer has to be set anew, or the last lease of a closed gate ended.
     poke: Arc<Notify>,
+    /// Held during a call that starts, stops or pauses the container. A stop that is ordered while
+    /// a start is on its way to the engine must not arrive before it.
+    call: tokio::sync::Mutex<()>,
     /// Told after each step.
     changed: watch::Sender<()>,
 }
@@ -89,6 +92,7 @@ impl Workload {
             }),
             held: AtomicUsize::new(0),
             poke,
+            call: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(()),
             name,
             core,
@@ -207,6 +211,20 @@ impl Workload {
             Ok(if absent { event } else { Event::Tick })
         })?;
         Ok(absent)
+    }
+
+    /// Tells it to sleep. False: there is nothing that could.
+    pub fn rest(self: &Arc<Self>, drain: Duration) -> bool {
+        let mut exists = false;
+        let told = self.change(|inner| {
+            exists = !matches!(inner.machine.phase(), Phase::Absent);
+            if inner.retired {
+                Err(Retired)
+            } else {
+                Ok(Event::RestOrdered { drain })
+            }
+        });
+        told.is_ok() && exists
     }
 
     /// What the engine said of the container when it was asked at `asked`.
@@ -340,7 +358,7 @@ impl Workload {
         );
         match machine.phase() {
             Phase::Starting { .. } => inner.start_began = now,
-            Phase::Ready { .. } => {
+            Phase::Ready { .. } if from == "starting" => {
                 self.count_start("ready");
                 let took = now.since(inner.start_began);
                 self.core.metrics.start_seconds.observe(took.as_secs_f64());
@@ -349,7 +367,7 @@ impl Workload {
             Phase::Stopping {
                 then: Then::Fail { .. },
                 ..
-            } => self.count_start("failed"),
+            } if from == "starting" => self.count_start("failed"),
             _ => {}
         }
     }
@@ -404,6 +422,7 @@ fn refusal(workload: &WorkloadName, why: &Why) -> Refusal {
     let workload = workload.clone();
     match why {
         Why::Gone => Refusal::Unknown(workload),
+        Why::Superseded => Refusal::Superseded(workload),
         Why::Failed {
             failure,
             retry_after,

@@ -169,6 +169,7 @@ fn view(name: &str, phase: &'static str) -> View {
         waiting: 0,
         idle_seconds: None,
         idle_stop_seconds: None,
+        drain_seconds_left: None,
         phase_seconds: 1.5,
     }
 }

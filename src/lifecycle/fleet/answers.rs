@@ -153,6 +153,8 @@ pub struct View {
     pub idle_seconds: Option<f64>,
     /// After how many of them it is put to sleep; `None` while it is not ready, or never.
     pub idle_stop_seconds: Option<f64>,
+    /// Seconds after which it is stopped although it is used; `None` while it does not drain.
+    pub drain_seconds_left: Option<f64>,
     /// Seconds in this phase.
     pub phase_seconds: f64,
 }

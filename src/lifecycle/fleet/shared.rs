@@ -234,7 +234,17 @@ pub(super) fn start_outcome(
             step: Step::Proving { .. },
             ..
         } if !until_ready => Some(Ok(())),
-        Phase::Absent | Phase::Draining { .. } | Phase::Removing => Some(Err(None)),
+        Phase::Absent
+        | Phase::Draining {
+            then: Then::Remove, ..
+        }
+        | Phase::Removing => Some(Err(None)),
+        // Somebody told it to sleep meanwhile, or it ended by itself.
+        Phase::Stopped | Phase::Paused => {
+            let kind = FailureKind::NotRunning { clean: true };
+            let failure = Failure::new(kind, "it came to rest before it was ready");
+            Some(Err(Some(failure)))
+        }
         Phase::Failed { failure, .. }
         | Phase::Stopping {
             then: Then::Fail { failure, .. },

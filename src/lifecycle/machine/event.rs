@@ -26,6 +26,11 @@ pub enum Event {
         start: bool,
     },
     RemoveOrdered,
+    /// It was superseded: it is to sleep as soon as nobody uses it, and after `drain` at the
+    /// latest. Those who wait for it are to look again whom they want.
+    RestOrdered {
+        drain: Duration,
+    },
     /// The moment of `wake_at` has come, or the last lease of a closed gate ended.
     Tick,
 
@@ -104,6 +109,8 @@ pub enum How {
 pub enum Why {
     /// There is no container, or soon there will be none.
     Gone,
+    /// It was told to sleep.
+    Superseded,
     Failed {
         failure: Failure,
         retry_after: Duration,

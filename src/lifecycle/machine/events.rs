@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::clock::Moment;
 use crate::decision::ReadyRule;
 use crate::lifecycle::machine::{
-    Effect, Failure, FailureKind, How, Launch, Machine, Observation, Phase, Step, StoppedBy, Then,
+    Effect, Failure, FailureKind, Former, How, Launch, Machine, Observation, Phase, Step,
+    StoppedBy, Then,
 };
 use crate::runtime::{EngineEventKind, EngineTime, Health, InstanceId, InstanceState};
 
@@ -17,8 +18,8 @@ impl Machine {
         at: EngineTime,
         kind: EngineEventKind,
     ) -> Vec<Effect> {
-        if kind == EngineEventKind::Destroyed {
-            self.destroyed_at = now;
+        if matches!(kind, EngineEventKind::Destroyed | EngineEventKind::Unpaused) {
+            self.heard_at = now;
         }
         if self.id.as_ref() != Some(id) {
             return Vec::new();
@@ -48,6 +49,11 @@ impl Machine {
             Phase::Stopped | Phase::Failed { .. } => self.launch(now, How::Adopt),
             // Our own start is told like any other; only a later one is another run.
             Phase::Ready { run, .. }
+            | Phase::Draining {
+                run,
+                then: Then::Rest { .. },
+                ..
+            }
             | Phase::Starting {
                 step:
                     Step::Proving {
@@ -70,10 +76,20 @@ impl Machine {
                 self.enter(
                     now,
                     Phase::Stopping {
-                        then: Then::Rest,
+                        then: Then::Rest { ordered: false },
                         by,
                     },
                 );
+                Vec::new()
+            }
+            // Nobody is to be sent there again; it need not be told to end any more.
+            Phase::Draining {
+                run,
+                then: then @ Then::Rest { .. },
+                ..
+            } if at >= run.started_at => {
+                let then = then.clone();
+                self.enter(now, Phase::Stopping { then, by });
                 Vec::new()
             }
             // Whoever waits for this start gets the next one.
@@ -99,7 +115,9 @@ impl Machine {
         self.last_death = Some((at, exit_code));
         match &self.phase {
             // The end of an earlier run, told late.
-            Phase::Ready { run, .. } if at < run.started_at => Vec::new(),
+            Phase::Ready { run, .. } | Phase::Draining { run, .. } if at < run.started_at => {
+                Vec::new()
+            }
             Phase::Starting {
                 step: Step::Proving { launch, .. },
                 ..
@@ -141,6 +159,7 @@ impl Machine {
             Phase::Starting {
                 how: How::Adopt,
                 step: Step::Proving { .. },
+                ..
             } => {
                 self.order();
                 self.enter(now, Phase::Stopped);
@@ -155,8 +174,7 @@ impl Machine {
                 let failure = Failure::new(FailureKind::NotRunning { clean }, message);
                 self.ended_early(now, clean, failure)
             }
-            Phase::Stopping { .. } => self.after_stop(now),
-            Phase::Draining { .. } => self.remove(now),
+            Phase::Stopping { .. } | Phase::Draining { .. } => self.after_stop(now),
             Phase::Paused => {
                 self.enter(now, Phase::Stopped);
                 Vec::new()
@@ -173,7 +191,19 @@ impl Machine {
                 self.enter(now, Phase::Paused);
                 Vec::new()
             }
-            Phase::Stopped | Phase::Failed { .. } => self.look(),
+            Phase::Draining {
+                then: Then::Rest { .. },
+                ..
+            } => {
+                self.enter(now, Phase::Paused);
+                Vec::new()
+            }
+            Phase::Stopped
+            | Phase::Failed { .. }
+            | Phase::Starting {
+                step: Step::Proving { .. },
+                ..
+            } => self.look(),
             _ => Vec::new(),
         }
     }
@@ -233,7 +263,7 @@ impl Machine {
             return Vec::new();
         }
         // What was asked before the last change may be older than it: ask again.
-        if asked < self.since.max(self.destroyed_at) {
+        if asked < self.since.max(self.heard_at) {
             return vec![Effect::Look(instance.id)];
         }
         if self.id.as_ref() != Some(&instance.id) {
@@ -253,7 +283,7 @@ impl Machine {
 
     fn seen_paused(&mut self, now: Moment) -> Vec<Effect> {
         match &self.phase {
-            Phase::Ready { .. } => self.paused_outside(now),
+            Phase::Ready { .. } | Phase::Draining { .. } => self.paused_outside(now),
             Phase::Stopped | Phase::Failed { .. } | Phase::Starting { .. } => {
                 self.order();
                 self.enter(now, Phase::Paused);
@@ -266,7 +296,7 @@ impl Machine {
             } => match then {
                 Then::Remove => self.remove(now),
                 Then::Start => self.launch(now, How::Unpause),
-                Then::Rest | Then::Fail { .. } => {
+                Then::Rest { .. } | Then::Fail { .. } => {
                     self.enter(now, Phase::Paused);
                     Vec::new()
                 }
@@ -304,17 +334,27 @@ impl Machine {
             (
                 Phase::Stopping {
                     by: StoppedBy::Outside { .. },
-                    ..
+                    then,
                 },
                 _,
             ) => {
                 // It may be on its way out, or have taken no notice of the signal.
-                if now.since(self.since) >= self.limits.outside_stop {
-                    self.launch(now, How::Adopt)
-                } else {
-                    Vec::new()
+                let survived = now.since(self.since) >= self.limits.outside_stop;
+                match then.clone() {
+                    _ if !survived => Vec::new(),
+                    then @ (Then::Rest { ordered: true } | Then::Remove) => self.stop(now, then),
+                    _ => self.launch(now, How::Adopt),
                 }
             }
+            // Somebody started it anew, and it is used for that.
+            (
+                Phase::Draining {
+                    run,
+                    then: Then::Rest { .. },
+                    ..
+                },
+                _,
+            ) if run.started_at != started_at => self.launch(now, How::Adopt),
             (Phase::Stopped | Phase::Failed { .. } | Phase::Paused, _) => {
                 self.launch(now, How::Adopt)
             }
@@ -325,9 +365,16 @@ impl Machine {
     pub(super) fn unanswered(&mut self, now: Moment, serial: u64) -> Vec<Effect> {
         match &self.phase {
             // It runs and does not answer: nobody is sent there until a probe succeeds.
-            Phase::Ready { gate, .. } if gate.endpoint().serial == serial => {
+            Phase::Ready {
+                gate, run, idle, ..
+            } if gate.endpoint().serial == serial => {
                 gate.close();
-                self.launch(now, How::Adopt)
+                let former = Former {
+                    gate: gate.clone(),
+                    run: *run,
+                    idle: *idle,
+                };
+                self.prove_again(now, former)
             }
             _ => Vec::new(),
         }

@@ -21,6 +21,8 @@ pub enum Phase {
     Starting {
         how: How,
         step: Step,
+        /// The run as it was until it was in doubt.
+        former: Option<Former>,
     },
     Ready {
         gate: Arc<Gate>,
@@ -29,10 +31,14 @@ pub enum Phase {
         /// When to look whether it is idle.
         look_at: Moment,
     },
-    /// Closed to new requests; the old ones end.
+    /// Closed to new requests; the old ones end, and it is stopped then, at the latest at the
+    /// deadline.
     Draining {
         gate: Arc<Gate>,
+        run: Run,
+        idle: IdleRule,
         deadline: Moment,
+        then: Then,
     },
     Stopping {
         then: Then,
@@ -62,13 +68,28 @@ pub enum Step {
     },
 }
 
-/// What comes after a stop or a pause.
+/// What comes after a drain, a stop or a pause.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Then {
-    Rest,
+    Rest {
+        /// It was told to sleep. Unless it is wanted again, nothing that goes wrong on the way
+        /// leaves it awake.
+        ordered: bool,
+    },
     Start,
-    Fail { until: Moment, failure: Failure },
+    Fail {
+        until: Moment,
+        failure: Failure,
+    },
     Remove,
+}
+
+/// A run that could be used until its gate was closed, and that went on. Its leases may be out.
+#[derive(Debug, Clone)]
+pub struct Former {
+    pub gate: Arc<Gate>,
+    pub run: Run,
+    pub idle: IdleRule,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

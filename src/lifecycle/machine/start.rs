@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::decision::{IdleRule, ReadyRule};
 use crate::lifecycle::gate::{Endpoint, Gate};
 use crate::lifecycle::machine::{
-    Effect, Failure, FailureKind, How, Launch, Machine, Phase, Step, Then, Why,
+    Effect, Failure, FailureKind, Former, How, Launch, Machine, Phase, Step, Then, Why,
 };
 use crate::runtime::{Health, InstanceId};
 use crate::spec::WorkloadSpec;
@@ -71,6 +71,15 @@ impl Machine {
     }
 
     pub(super) fn launch(&mut self, now: Moment, how: How) -> Vec<Effect> {
+        self.launch_after(now, how, None)
+    }
+
+    /// Adopts a run that could be used until now, and whose leases may be out.
+    pub(super) fn prove_again(&mut self, now: Moment, former: Former) -> Vec<Effect> {
+        self.launch_after(now, How::Adopt, Some(former))
+    }
+
+    fn launch_after(&mut self, now: Moment, how: How, former: Option<Former>) -> Vec<Effect> {
         let Some(id) = self.id.clone() else {
             return self.gone(now);
         };
@@ -79,6 +88,7 @@ impl Machine {
             Phase::Starting {
                 how,
                 step: Step::Launching,
+                former,
             },
         );
         vec![Effect::Launch(self.order(), id, how)]
@@ -88,10 +98,12 @@ impl Machine {
         let Phase::Starting {
             how,
             step: Step::Launching,
-        } = self.phase
+            former,
+        } = &mut self.phase
         else {
             return Vec::new();
         };
+        let (how, former) = (*how, former.take());
         let launch = match result {
             Ok(launch) => launch,
             Err(failure) => return self.launch_failed(now, how, failure),
@@ -112,7 +124,7 @@ impl Machine {
         };
         let deadline = now + limit;
         let order = launch.clone();
-        let began = launch.run.started_at;
+        let run = launch.run;
         self.enter(
             now,
             Phase::Starting {
@@ -122,11 +134,13 @@ impl Machine {
                     deadline,
                     missed: None,
                 },
+                // The leases of a run that is over are none of this one's.
+                former: former.filter(|former| former.run == run),
             },
         );
         let generation = self.order();
         // The engine was looked at before this run ended, and its end was told before that answer.
-        if let Some((_, exit_code)) = self.last_death.filter(|(at, _)| *at >= began) {
+        if let Some((_, exit_code)) = self.last_death.filter(|(at, _)| *at >= run.started_at) {
             return self.ended(now, exit_code);
         }
         if proved {
@@ -170,6 +184,7 @@ impl Machine {
     pub(super) fn proved(&mut self, now: Moment) -> Vec<Effect> {
         let Phase::Starting {
             step: Step::Proving { launch, .. },
+            former,
             ..
         } = &self.phase
         else {
@@ -182,27 +197,17 @@ impl Machine {
             serial: Endpoint::next_serial(),
         };
         let (run, idle) = (launch.run, launch.idle);
-        let look_at = match idle {
-            IdleRule::Never => now,
-            IdleRule::StopAfter(after) | IdleRule::PauseAfter(after) => now + after,
+        let gate = match former {
+            Some(former) => former.gate.reopen(endpoint),
+            None => Gate::open(endpoint, self.clock, self.drained.clone()),
         };
-        let gate = Gate::open(endpoint, self.clock, self.drained.clone());
         self.last_failure = None;
-        self.enter(
-            now,
-            Phase::Ready {
-                gate,
-                run,
-                idle,
-                look_at,
-            },
-        );
         // Probes still under way have nothing to tell any more.
         self.order();
-        Vec::new()
+        self.open(now, gate, run, idle)
     }
 
-    /// Takes another idle rule for the run that is ready, or about to be.
+    /// Takes another idle rule for the run that is ready, or about to be, or may be again.
     pub(super) fn idle_rule_changed(
         &mut self,
         now: Moment,
@@ -222,6 +227,7 @@ impl Machine {
                 step: Step::Proving { launch, .. },
                 ..
             } => launch.idle = rule,
+            Phase::Draining { idle, .. } => *idle = rule,
             _ => {}
         }
         Vec::new()

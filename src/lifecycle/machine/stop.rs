@@ -10,7 +10,12 @@ impl Machine {
         let Some(id) = self.id.clone() else {
             return self.gone(now);
         };
-        self.enter(now, Phase::Pausing { then: Then::Rest });
+        self.enter(
+            now,
+            Phase::Pausing {
+                then: Then::Rest { ordered: false },
+            },
+        );
         vec![Effect::Pause(self.order(), id)]
     }
 
@@ -21,6 +26,7 @@ impl Machine {
         match (result, then.clone()) {
             (Err(failure), _) if failure.kind == FailureKind::NotFound => self.gone(now),
             (_, Then::Remove) => self.remove(now),
+            (Err(_), then @ Then::Rest { ordered: true }) => self.stop(now, then),
             // Whatever it is doing, the engine is asked, and it is used or left as it is.
             (Err(_), _) => self.launch(now, How::Adopt),
             (Ok(()), Then::Start) => self.launch(now, How::Unpause),
@@ -72,11 +78,11 @@ impl Machine {
 
     /// It has ended; on to what was meant to come then.
     pub(super) fn after_stop(&mut self, now: Moment) -> Vec<Effect> {
-        let Phase::Stopping { then, .. } = &self.phase else {
+        let (Phase::Stopping { then, .. } | Phase::Draining { then, .. }) = &self.phase else {
             return Vec::new();
         };
         match then.clone() {
-            Then::Rest => {
+            Then::Rest { .. } => {
                 self.enter(now, Phase::Stopped);
                 Vec::new()
             }
@@ -92,16 +98,21 @@ impl Machine {
     pub(super) fn remove_ordered(&mut self, now: Moment) -> Vec<Effect> {
         let mut effects = vec![Effect::Refuse(Why::Gone)];
         effects.extend(match &mut self.phase {
-            Phase::Absent | Phase::Creating { .. } | Phase::Draining { .. } | Phase::Removing => {
+            Phase::Absent
+            | Phase::Creating { .. }
+            | Phase::Draining {
+                then: Then::Remove, ..
+            }
+            | Phase::Removing => {
                 return Vec::new();
             }
             Phase::Stopped | Phase::Failed { .. } | Phase::Paused => self.remove(now),
-            Phase::Starting { .. } => self.stop(now, Then::Remove),
-            Phase::Ready { gate, .. } => {
-                gate.close();
-                let gate = gate.clone();
-                let deadline = now + self.limits.drain;
-                self.enter(now, Phase::Draining { gate, deadline });
+            Phase::Starting { .. } | Phase::Ready { .. } => {
+                self.drain(now, self.limits.drain, Then::Remove)
+            }
+            Phase::Draining { then, deadline, .. } => {
+                *then = Then::Remove;
+                *deadline = (*deadline).min(now + self.limits.drain);
                 self.tick(now)
             }
             Phase::Stopping { then, .. } | Phase::Pausing { then } => {

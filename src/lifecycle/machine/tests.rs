@@ -10,7 +10,7 @@ use crate::runtime::EngineEventKind as Kind;
 use crate::runtime::{EngineTime, InstanceState};
 use crate::spec::WorkloadSpec;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn machine(seed: u64) -> Machine {
@@ -35,7 +35,7 @@ fn failure(kind: FailureKind) -> Failure {
     Failure::new(kind, "it failed")
 }
 
-fn launch(started_at: i64, ready: ReadyRule) -> Launch {
+pub(super) fn launch(started_at: i64, ready: ReadyRule) -> Launch {
     Launch {
         run: Run {
             started_at: EngineTime(started_at),
@@ -48,12 +48,12 @@ fn launch(started_at: i64, ready: ReadyRule) -> Launch {
     }
 }
 
-fn tcp() -> ReadyRule {
+pub(super) fn tcp() -> ReadyRule {
     ReadyRule::Tcp { max: 20 * SECOND }
 }
 
 /// The phases of the table, each reached by the events that lead there.
-const PHASES: [&str; 15] = [
+const PHASES: [&str; 20] = [
     "absent",
     "creating",
     "stopped",
@@ -61,11 +61,16 @@ const PHASES: [&str; 15] = [
     "adopting",
     "proving",
     "ready",
+    "in doubt",
     "draining",
+    "draining to rest",
     "stopping",
     "stopping to fail",
+    "stopping to start",
     "stopped outside",
+    "stopped outside to rest",
     "pausing",
+    "pausing to rest",
     "paused",
     "failed",
     "removing",
@@ -74,7 +79,7 @@ const PHASES: [&str; 15] = [
 /// An event that depends on what the machine has come to.
 type NextEvent<'a> = Box<dyn FnOnce(&mut Machine) -> Event + 'a>;
 
-fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
+pub(super) fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
     let mut machine = machine(1);
     let mut lease = None;
     let spec = || Box::new(WorkloadSpec::new(WorkloadName::new("a").unwrap(), "image"));
@@ -111,17 +116,22 @@ fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
         phase,
         "proving"
             | "ready"
+            | "in doubt"
             | "draining"
+            | "draining to rest"
             | "stopping"
             | "stopping to fail"
+            | "stopping to start"
             | "stopped outside"
+            | "stopped outside to rest"
             | "pausing"
+            | "pausing to rest"
     );
     if running || phase == "launching" || phase == "failed" {
         steps.push(Box::new(wanted));
     }
     if running {
-        let idle = if phase == "pausing" {
+        let idle = if phase.starts_with("pausing") {
             IdleRule::PauseAfter(SECOND)
         } else {
             IdleRule::StopAfter(SECOND)
@@ -144,7 +154,9 @@ fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
                 started_at: EngineTime(100),
             })
         })),
-        "stopped outside" => steps.push(Box::new(|_: &mut Machine| engine(Kind::Ending, 200))),
+        "stopped outside" | "stopped outside to rest" => {
+            steps.push(Box::new(|_: &mut Machine| engine(Kind::Ending, 200)));
+        }
         "failed" => steps.push(Box::new(|machine: &mut Machine| {
             Event::Launched(
                 machine.generation,
@@ -163,8 +175,28 @@ fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
             lease = machine.open_gate().and_then(|gate| gate.lease(true));
             machine.step(now, Event::RemoveOrdered);
         }
+        "draining to rest" => {
+            lease = machine.open_gate().and_then(|gate| gate.lease(true));
+            machine.step(now, rest(60 * SECOND));
+        }
+        "in doubt" => {
+            lease = machine.open_gate().and_then(|gate| gate.lease(true));
+            let unanswered = unanswered(&machine);
+            machine.step(now, unanswered);
+        }
         "stopping" | "pausing" => {
             machine.step(now + 5 * SECOND, Event::Tick);
+        }
+        "stopping to start" => {
+            machine.step(now + 5 * SECOND, Event::Tick);
+            machine.step(now + 5 * SECOND, Event::Wanted { by_operator: false });
+        }
+        "pausing to rest" => {
+            machine.step(now + 5 * SECOND, Event::Tick);
+            machine.step(now + 5 * SECOND, rest(SECOND));
+        }
+        "stopped outside to rest" => {
+            machine.step(now + SECOND, rest(SECOND));
         }
         "stopping to fail" => {
             machine.step(now + 20 * SECOND, Event::Tick);
@@ -174,7 +206,17 @@ fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lease>) {
     (machine, lease)
 }
 
-fn engine(kind: Kind, at: i64) -> Event {
+pub(super) fn rest(drain: Duration) -> Event {
+    Event::RestOrdered { drain }
+}
+
+fn unanswered(machine: &Machine) -> Event {
+    Event::Unanswered {
+        serial: machine.open_gate().map_or(0, |gate| gate.endpoint().serial),
+    }
+}
+
+pub(super) fn engine(kind: Kind, at: i64) -> Event {
     Event::Engine {
         id: id("1"),
         at: EngineTime(at),
@@ -200,6 +242,7 @@ fn events(machine: &Machine, now: Moment) -> Vec<(&'static str, Event)> {
         ("wanted", Event::Wanted { by_operator: false }),
         ("wanted by operator", Event::Wanted { by_operator: true }),
         ("remove", Event::RemoveOrdered),
+        ("rest", rest(30 * SECOND)),
         ("tick", Event::Tick),
         ("created", Event::Created(generation, Ok(id("1")))),
         (
@@ -265,16 +308,11 @@ fn events(machine: &Machine, now: Moment) -> Vec<(&'static str, Event)> {
                 rule: IdleRule::Never,
             },
         ),
-        (
-            "unanswered",
-            Event::Unanswered {
-                serial: machine.open_gate().map_or(0, |gate| gate.endpoint().serial),
-            },
-        ),
+        ("unanswered", unanswered(machine)),
     ]
 }
 
-fn short(effect: &Effect) -> String {
+pub(super) fn short(effect: &Effect) -> String {
     match effect {
         Effect::Create(..) => "create".into(),
         Effect::Launch(_, _, how) => format!("{how:?}").to_lowercase(),
@@ -284,6 +322,7 @@ fn short(effect: &Effect) -> String {
         Effect::Remove(..) => "remove".into(),
         Effect::Look(_) => "look".into(),
         Effect::Refuse(Why::Gone) => "refuse:gone".into(),
+        Effect::Refuse(Why::Superseded) => "refuse:superseded".into(),
         Effect::Refuse(Why::Failed { .. }) => "refuse:failed".into(),
     }
 }

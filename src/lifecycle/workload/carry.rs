@@ -34,11 +34,13 @@ impl Workload {
             Effect::Prove(generation, id, launch, deadline) => {
                 return self.prove(generation, id, launch, deadline).await;
             }
-            Effect::Stop(generation, id, grace) => Event::StopDone(
-                generation,
-                runtime.stop(&id, grace).await.map_err(Failure::from),
-            ),
+            Effect::Stop(generation, id, grace) => {
+                let _alone = self.call.lock().await;
+                let stopped = runtime.stop(&id, grace).await;
+                Event::StopDone(generation, stopped.map_err(Failure::from))
+            }
             Effect::Pause(generation, id) => {
+                let _alone = self.call.lock().await;
                 Event::PauseDone(generation, runtime.pause(&id).await.map_err(Failure::from))
             }
             Effect::Remove(generation, id) => {
@@ -74,6 +76,7 @@ impl Workload {
     ) -> Option<Result<Launch, Failure>> {
         if how != How::Adopt {
             let _turn = self.core.starts.acquire().await;
+            let _alone = self.call.lock().await;
             if self.inner.lock().machine.generation() != generation {
                 return None;
             }
@@ -109,7 +112,7 @@ impl Workload {
             let inner = self.inner.lock();
             let is_awake = matches!(
                 inner.machine.phase(),
-                Phase::Ready { .. } | Phase::Starting { .. }
+                Phase::Ready { .. } | Phase::Starting { .. } | Phase::Draining { .. }
             );
             inner.machine.id().filter(|_| is_awake).cloned()
         };

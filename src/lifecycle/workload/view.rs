@@ -37,6 +37,10 @@ impl Workload {
             } => Some(after.as_secs_f64()),
             _ => None,
         };
+        let drain_seconds_left = match phase {
+            Phase::Draining { deadline, .. } => Some(deadline.since(now).as_secs_f64()),
+            _ => None,
+        };
         View {
             id: machine.id().map(InstanceId::to_string).unwrap_or_default(),
             name: self.name.clone(),
@@ -49,6 +53,7 @@ impl Workload {
             waiting: self.held.load(Ordering::Acquire),
             idle_seconds: idle.map(|idle| idle.as_secs_f64()),
             idle_stop_seconds,
+            drain_seconds_left,
             phase_seconds: now.since(machine.since()).as_secs_f64(),
         }
     }
