@@ -1,9 +1,12 @@
 //! The port to whatever runs containers: Docker, child processes, or a fake in tests.
 
+pub mod credentials;
 pub mod docker;
 pub mod fake;
 mod feed;
 pub mod process;
+pub mod reference;
+pub mod tail;
 
 use std::collections::BTreeMap;
 use std::fmt;
