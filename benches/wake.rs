@@ -81,7 +81,7 @@ fn main() {
                 for instance in docker.list().await.expect("a list") {
                     docker.remove(&instance.id).await.expect("a removal");
                 }
-                docker.remove_image(IMAGE).await.expect("a removal");
+                assert_eq!(docker.remove_image(IMAGE).await, Ok(true));
                 outcome.expect("the measurements");
             }
         }

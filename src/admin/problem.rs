@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::lifecycle::fleet::OrderError;
 use crate::spec::SpecRefusal;
 
-/// How long a client is asked to stay away while the engine does not answer.
+/// How long a client is asked to stay away while the engine, or a registry, does not answer.
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a request was not carried out, in the words that its sender gets.
@@ -137,6 +137,10 @@ impl From<OrderError> for Problem {
             OrderError::NameTaken(_) => Self::new(StatusCode::CONFLICT, "name_taken", detail),
             OrderError::ImageMissing(_) => Self::unprocessable("image_missing", detail),
             OrderError::NetworkMissing(_) => Self::unprocessable("network_missing", detail),
+            OrderError::ImageNotFound(_) => Self::unprocessable("image_not_found", detail),
+            OrderError::RegistryDenied(_) => Self::unprocessable("registry_denied", detail),
+            OrderError::RegistryUnreachable(_) => Self::unavailable("registry_unreachable", detail)
+                .with_retry_after(ENGINE_RETRY_AFTER),
             OrderError::Refused(_) => Self::unprocessable("refused", detail),
             OrderError::EngineUnreachable(_) => {
                 Self::unavailable("engine_unreachable", detail).with_retry_after(ENGINE_RETRY_AFTER)

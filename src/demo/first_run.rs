@@ -17,8 +17,8 @@ use crate::cli;
 use crate::config::{Config, Engine, Listen, LogFormat};
 use crate::demo::{SAMPLE_COMMAND, SAMPLE_IMAGE, SAMPLE_PORT, process_images};
 use crate::log;
-use crate::runtime::RuntimeError;
 use crate::runtime::docker::Docker;
+use crate::runtime::{Runtime, RuntimeError};
 
 /// The network that the shipped template puts containers on.
 const NETWORK: &str = "traefiknet";
@@ -217,7 +217,7 @@ async fn prepare_engine(docker: &Docker, made: &mut Made) -> anyhow::Result<()> 
     let step = Arc::new(Step::begin(format!(
         "Image {SAMPLE_IMAGE}, from this program"
     )));
-    let there_before = docker.image_exists(SAMPLE_IMAGE).await?;
+    let there_before = docker.image(SAMPLE_IMAGE).await?.is_some();
     let told = step.clone();
     let progress = move |done, total| told.advance(done, total);
     let entrypoint = ["/wakegate", SAMPLE_COMMAND];
@@ -308,10 +308,11 @@ async fn take_down(config: &Config, chosen: &Chosen, made: &Made) {
     };
     let left = |what: &str, error: RuntimeError| say(&format!("{what} is left behind: {error}"));
     if made.image {
-        docker
-            .remove_image(SAMPLE_IMAGE)
-            .await
-            .unwrap_or_else(|error| left("the image", error));
+        match docker.remove_image(SAMPLE_IMAGE).await {
+            Ok(true) => {}
+            Ok(false) => say("the image is left behind: another container was made from it"),
+            Err(error) => left("the image", error),
+        }
     }
     if made.network {
         docker

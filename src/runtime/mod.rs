@@ -1,19 +1,25 @@
 //! The port to whatever runs containers: Docker, child processes, or a fake in tests.
 
+pub mod credentials;
 pub mod docker;
 pub mod fake;
 mod feed;
 pub mod process;
+pub mod reference;
+pub mod tail;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use self::credentials::RegistryCredentials;
 use crate::decision::ContainerFacts;
 use crate::names::WorkloadName;
 use crate::spec::WorkloadSpec;
@@ -129,6 +135,38 @@ pub enum EngineEventKind {
     Destroyed,
 }
 
+/// An image as the engine has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// The engine's own identifier of its content: two names with the same id are one image.
+    pub id: String,
+    /// What it takes on the engine's disk, layers that it shares with others included; `None` where
+    /// the engine does not know.
+    pub size_bytes: Option<u64>,
+}
+
+/// How far a pull has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// For people, short: `downloading: 2 of 5 layers`.
+    pub line: String,
+    /// Of all layers that are known of so far and were not there before, as they are sent.
+    pub bytes_done: u64,
+    /// Grows while layers begin whose size was not known; 0 while none is.
+    pub bytes_total: u64,
+}
+
+/// Whether a registry can be reached from where the engine runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryHealth {
+    /// It answers, if only that it wants credentials.
+    Up,
+    /// It does not, or with something else than a registry's answer; with the reason.
+    Down(String),
+    /// This engine has no registries to ask.
+    Unknown,
+}
+
 /// What can go wrong with an engine, by what the caller can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuntimeError {
@@ -143,6 +181,15 @@ pub enum RuntimeError {
     ImageMissing(String),
     #[error("there is no network {0:?} on the engine")]
     NetworkMissing(String),
+    /// The registry answers that it has no such image, or none for this machine.
+    #[error("there is no image {0:?} in its registry")]
+    ImageNotFound(String),
+    /// The registry does not answer the engine, not in time, or that it cannot now. Try later.
+    #[error("the registry does not answer: {0}")]
+    RegistryUnreachable(String),
+    /// The registry wants credentials, or others than these.
+    #[error("the registry denies access: {0}")]
+    RegistryDenied(String),
     /// The engine understood and said no: the request cannot succeed as it is.
     #[error("the engine refused: {0}")]
     Refused(String),
@@ -195,6 +242,48 @@ pub trait Runtime: Send + Sync + 'static {
     /// name, alias or `localhost`, or another container's on a common network. Asks the engine,
     /// never a resolver.
     async fn resolve(&self, host: &str, seen_from: &InstanceId) -> Result<IpAddr, RuntimeError>;
+
+    /// The last lines of what a container has printed on both its outputs, in all its runs, oldest
+    /// first: at most `lines` and [`tail::LINES_MAX`] of them, [`tail::BYTES_MAX`] in all, as
+    /// [`tail::Tail`] makes them fit to be shown. Empty for one that never ran.
+    async fn logs(&self, id: &InstanceId, lines: usize) -> Result<Vec<String>, RuntimeError>;
+
+    /// The image that the engine has now under this reference or id; `None` when it has none.
+    async fn image(&self, reference: &str) -> Result<Option<ImageFacts>, RuntimeError>;
+
+    /// Brings an image from the registry that its reference names, also when the engine has one of
+    /// that name. Takes as long as it takes, and ends with `RegistryUnreachable` when nothing moves
+    /// for a minute. Dropping the future ends the pull; layers that are there already may stay.
+    ///
+    /// `progress` is called at the beginning, at most four times a second, and at the end.
+    ///
+    /// Errors besides those of every call: `ImageNotFound`, `RegistryUnreachable`,
+    /// `RegistryDenied`; `Refused` when the reference names no image.
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), RuntimeError>;
+
+    /// Takes the images of an archive as `docker save` writes it, compressed with gzip or not.
+    /// Answers their references, or the id of one that has no name. Takes as long as the archive
+    /// comes in, and fails when nothing moves for a minute.
+    ///
+    /// Errors: `Failed` with the words of the stream's own error; `Refused` with the engine's words
+    /// when this is no such archive, or one without an image.
+    async fn load(
+        &self,
+        archive: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<Vec<String>, RuntimeError>;
+
+    /// Takes this name from an image, and the image with its last name. True when the engine has no
+    /// image of this name any more, also when it had none. False, and nothing is changed, when
+    /// it is still needed: a container was made from it, running or not and whosesoever it is.
+    async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError>;
+
+    /// Whether the registry `registry` (a host, with its port where it has one) can be reached.
+    async fn registry(&self, registry: &str) -> Result<RegistryHealth, RuntimeError>;
 }
 
 /// The address that `host` says without anybody being asked, as the container at `own` means it:

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use wakegate::runtime::{EngineEvent, EngineEventKind as Kind, EngineTime, InstanceId};
-use wakegate::runtime::{InstanceState, RuntimeError};
+use wakegate::runtime::{InstanceState, RegistryHealth, RuntimeError};
 
-use crate::subject::{Bench, LONG, NO_IMAGE, NO_NETWORK, Others, PORT, Subject};
+use crate::subject::{Bench, LONG, NO_IMAGE, NO_NETWORK, NO_REGISTRY, Others, PORT, Subject};
 
 pub struct Behaviour {
     pub name: &'static str,
@@ -53,6 +55,11 @@ pub const BEHAVIOURS: &[Behaviour] = behaviours![
     names_are_resolved_as_the_container_sees_them,
     events_begin_when_the_call_returns,
     what_is_not_ours_is_not_there if |it| !matches!(it.others, Others::None),
+    what_it_printed_can_be_read_also_when_it_has_ended,
+    an_image_is_told_by_its_id_or_as_missing,
+    an_image_that_is_used_is_not_removed,
+    what_cannot_be_pulled_is_told_and_is_not_there,
+    what_is_no_archive_of_an_image_is_refused,
 ];
 
 async fn a_created_one_is_listed_stopped_with_its_labels(bench: Bench) {
@@ -289,6 +296,7 @@ async fn what_is_not_there_is_not_found(bench: Bench) {
         not_found(bench.runtime().pause(id).await, id);
         not_found(bench.runtime().unpause(id).await, id);
         not_found(bench.runtime().resolve("localhost", id).await, id);
+        not_found(bench.runtime().logs(id, 1).await, id);
         assert_eq!(bench.runtime().remove(id).await, Ok(()));
     }
 }
@@ -391,12 +399,80 @@ async fn what_is_not_ours_is_not_there(bench: Bench) {
     assert_eq!(bench.runtime().create(&bench.spec("a")).await, Err(taken));
     if let (Some(id), Others::Runtime(other)) = (id, &bench.subject.others) {
         not_found(bench.runtime().inspect(&id).await, &id);
+        not_found(bench.runtime().logs(&id, 1).await, &id);
         // Not even when it is asked for by its id.
         let removed = bench.runtime().remove(&id).await;
         let fine = matches!(removed, Ok(()) | Err(RuntimeError::NotFound(_)));
         assert!(fine, "{removed:?}");
         other.inspect(&id).await.expect("it is still there");
     }
+}
+
+async fn what_it_printed_can_be_read_also_when_it_has_ended(bench: Bench) {
+    let mut events = bench.events().await;
+    let spec = bench.printing("a");
+    let id = bench.runtime().create(&spec).await.unwrap();
+    assert_eq!(bench.runtime().logs(&id, 10).await, Ok(Vec::new()));
+    let line = concat!("wakegate ", env!("CARGO_PKG_VERSION"));
+    for runs in 1..=2 {
+        bench.runtime().start(&id).await.unwrap();
+        bench.printed(&spec, line);
+        events.until_died().await;
+        let printed = bench.runtime().logs(&id, 10).await;
+        assert_eq!(printed, Ok(vec![line.to_owned(); runs]));
+    }
+    assert_eq!(
+        bench.runtime().logs(&id, 1).await,
+        Ok(vec![line.to_owned()])
+    );
+    assert_eq!(bench.runtime().logs(&id, 0).await, Ok(Vec::new()));
+}
+
+async fn an_image_is_told_by_its_id_or_as_missing(bench: Bench) {
+    let image = bench.subject.image.as_str();
+    let found = bench.runtime().image(image).await.unwrap();
+    let found = found.expect("it is there");
+    assert!(found.id.starts_with("sha256:"), "{found:?}");
+    assert_eq!(bench.runtime().image(image).await, Ok(Some(found)));
+    assert_eq!(bench.runtime().image(NO_IMAGE).await, Ok(None));
+}
+
+async fn an_image_that_is_used_is_not_removed(bench: Bench) {
+    let image = bench.subject.image.as_str();
+    let before = bench.runtime().image(image).await;
+    let id = bench.create("a").await;
+    assert_eq!(bench.runtime().remove_image(image).await, Ok(false));
+    bench.runtime().start(&id).await.unwrap();
+    assert_eq!(bench.runtime().remove_image(image).await, Ok(false));
+    assert_eq!(bench.runtime().image(image).await, before);
+    assert_eq!(bench.runtime().remove_image(NO_IMAGE).await, Ok(true));
+}
+
+async fn what_cannot_be_pulled_is_told_and_is_not_there(bench: Bench) {
+    let image = format!("{NO_REGISTRY}/{NO_IMAGE}");
+    let pulled = bench.runtime().pull(&image, None, &|_| {}).await;
+    let told = matches!(
+        pulled,
+        Err(RuntimeError::RegistryUnreachable(_) | RuntimeError::Refused(_))
+    );
+    assert!(told, "{pulled:?}");
+    assert_eq!(bench.runtime().image(&image).await, Ok(None));
+    let health = bench.runtime().registry(NO_REGISTRY).await;
+    let fits = matches!(
+        health,
+        Ok(RegistryHealth::Down(_) | RegistryHealth::Unknown)
+    );
+    assert!(fits, "{health:?}");
+}
+
+async fn what_is_no_archive_of_an_image_is_refused(bench: Bench) {
+    let parts = [Ok(Bytes::from_static(b"\xffno archive")), Ok(Bytes::new())];
+    let archive = futures_util::stream::iter(parts).boxed();
+    let refused = bench.runtime().load(archive).await;
+    assert!(
+        matches!(refused, Err(RuntimeError::Refused(_))),
+        "{refused:?}"
+    );
 }
 
 fn started_at(state: InstanceState) -> EngineTime {

@@ -14,7 +14,8 @@ use wakegate::runtime::docker::Docker;
 use wakegate::runtime::fake::Fake;
 use wakegate::runtime::process::Process;
 use wakegate::runtime::{
-    EngineEvent, EngineEventKind, Instance, InstanceId, InstanceState, Runtime,
+    EngineEvent, EngineEventKind, Instance, InstanceId, InstanceState, RegistryHealth, Runtime,
+    RuntimeError,
 };
 use wakegate::spec::WorkloadSpec;
 
@@ -23,6 +24,9 @@ pub const PORT: u16 = 9000;
 
 /// An image that no engine has.
 pub const NO_IMAGE: &str = "wakegate-test-no-such-image:latest";
+
+/// Where no registry listens: the port belongs to a service that nobody has had for decades.
+pub const NO_REGISTRY: &str = "127.0.0.1:1";
 
 /// A network that no engine has.
 pub const NO_NETWORK: &str = "wakegate-test-no-such-network";
@@ -62,6 +66,13 @@ enum Engine {
 pub fn fake() -> Subject {
     let fake = Fake::new();
     fake.without_image(NO_IMAGE);
+    let away = "connection refused".to_owned();
+    fake.set_registry(NO_REGISTRY, RegistryHealth::Down(away.clone()));
+    let image = format!("{NO_REGISTRY}/{NO_IMAGE}");
+    fake.without_image(&image);
+    fake.behave_pull(&image, |it| {
+        it.error = Some(RuntimeError::RegistryUnreachable(away));
+    });
     fake.without_network(NO_NETWORK);
     Subject {
         runtime: Arc::new(fake.clone()),
@@ -149,7 +160,7 @@ impl Subject {
                 docker.remove_network(network).await,
                 docker.remove_image(&self.image).await,
             );
-            assert_eq!(cleared, (Ok(()), Ok(())), "something stays on the engine");
+            assert_eq!(cleared, (Ok(()), Ok(true)), "something stays on the engine");
         }
     }
 }
@@ -197,6 +208,25 @@ impl Bench {
         let after = format!("{}ms", after.as_millis());
         spec.envs.insert("CRASH_AFTER".to_owned(), after);
         spec
+    }
+
+    /// One that prints a line, its version, and ends.
+    pub fn printing(&self, short: &str) -> WorkloadSpec {
+        let mut spec = self.spec(short);
+        spec.command = Some(vec!["--version".to_owned()]);
+        if let Engine::Fake(fake) = &self.subject.engine {
+            fake.behave(spec.name.as_str(), |it| {
+                it.exits_after = Some((Duration::from_millis(1), 0));
+            });
+        }
+        spec
+    }
+
+    /// Where nothing really runs, the line has to be said.
+    pub fn printed(&self, spec: &WorkloadSpec, line: &str) {
+        if let Engine::Fake(fake) = &self.subject.engine {
+            fake.print(spec.name.as_str(), line);
+        }
     }
 
     /// One that lets SIGTERM wait for an hour.

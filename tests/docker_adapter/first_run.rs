@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use bollard::models::NetworkCreateRequest;
 use libtest_mimic::Trial;
-use wakegate::runtime::RuntimeError;
 use wakegate::runtime::docker::CONTENT_LABEL;
+use wakegate::runtime::{Runtime, RuntimeError};
 
 use crate::bench::{Bench, label, random, trial};
 
@@ -29,10 +29,10 @@ async fn import(bench: Bench) {
         let progress = move |done, total| told.lock().unwrap().push((done, total));
         docker.import_image(&program, &name, &["/bin/program", "serve"], 8080, progress)
     };
-    assert_eq!(docker.image_exists(&name).await, Ok(false));
+    assert_eq!(docker.image(&name).await, Ok(None));
     assert_eq!(import().await, Ok(true));
     assert_eq!(told.lock().unwrap().last(), Some(&(1_000_000, 1_000_000)));
-    assert_eq!(docker.image_exists(&name).await, Ok(true));
+    assert!(docker.image(&name).await.unwrap().is_some());
     let first = bench.raw.inspect_image(&name).await.unwrap();
     let config = first.config.unwrap();
     assert_eq!(config.entrypoint.unwrap(), ["/bin/program", "serve"]);
@@ -49,14 +49,14 @@ async fn import(bench: Bench) {
     assert_ne!(first.id, second.id);
     let first_id = first.id.unwrap();
     assert_eq!(
-        docker.image_exists(&first_id).await,
-        Ok(false),
+        docker.image(&first_id).await,
+        Ok(None),
         "the older one goes"
     );
 
-    docker.remove_image(&name).await.unwrap();
-    docker.remove_image(&name).await.unwrap();
-    assert_eq!(docker.image_exists(&name).await, Ok(false));
+    assert_eq!(docker.remove_image(&name).await, Ok(true));
+    assert_eq!(docker.remove_image(&name).await, Ok(true));
+    assert_eq!(docker.image(&name).await, Ok(None));
 }
 
 async fn bad_imports(bench: Bench) {

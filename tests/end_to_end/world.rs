@@ -85,7 +85,11 @@ impl Engine {
         let docker = &self.0.docker;
         let network = docker.remove_network(&self.0.mark).await;
         let image = docker.remove_image(&self.image()).await;
-        network.and(image).map_err(|error| error.to_string())
+        match network.and(image) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("a container of the image is left".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     pub async fn runs(&self, id: &str) -> bool {

@@ -133,6 +133,24 @@ async fn what_the_fleet_refuses_is_told_by_status_and_words() {
             "lan",
         ),
         (
+            OrderError::ImageNotFound(text("web:1")),
+            422,
+            "image_not_found",
+            "web:1",
+        ),
+        (
+            OrderError::RegistryDenied(text("no credentials")),
+            422,
+            "registry_denied",
+            "no credentials",
+        ),
+        (
+            OrderError::RegistryUnreachable(text("connection refused")),
+            503,
+            "registry_unreachable",
+            "connection refused",
+        ),
+        (
             OrderError::Refused(text("bad mount")),
             422,
             "refused",
@@ -156,11 +174,8 @@ async fn what_the_fleet_refuses_is_told_by_status_and_words() {
         let answer = house.post("/deploy", SPEC).await;
         let detail = answer.problem(status, kind);
         assert!(detail.contains(word), "{detail}");
-        let retry_after = if kind == "engine_unreachable" {
-            "5"
-        } else {
-            ""
-        };
+        let may_come_back = matches!(kind, "engine_unreachable" | "registry_unreachable");
+        let retry_after = if may_come_back { "5" } else { "" };
         assert_eq!(answer.header("retry-after"), retry_after, "{kind}");
     }
 }

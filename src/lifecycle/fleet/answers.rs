@@ -118,6 +118,14 @@ pub enum OrderError {
     ImageMissing(String),
     #[error("there is no network {0:?} on the engine")]
     NetworkMissing(String),
+    #[error("there is no image {0:?} in its registry")]
+    ImageNotFound(String),
+    /// In the engine's words, with what it was about.
+    #[error("{0}")]
+    RegistryUnreachable(String),
+    /// Likewise.
+    #[error("{0}")]
+    RegistryDenied(String),
     /// In the engine's words, with who says so.
     #[error("{0}")]
     Refused(String),
@@ -167,6 +175,9 @@ impl From<Failure> for OrderError {
             FailureKind::NameTaken(name) => OrderError::NameTaken(name),
             FailureKind::ImageMissing(image) => OrderError::ImageMissing(image),
             FailureKind::NetworkMissing(network) => OrderError::NetworkMissing(network),
+            FailureKind::ImageNotFound(image) => OrderError::ImageNotFound(image),
+            FailureKind::RegistryUnreachable => OrderError::RegistryUnreachable(message),
+            FailureKind::RegistryDenied => OrderError::RegistryDenied(message),
             FailureKind::Refused => OrderError::Refused(message),
             FailureKind::NotFound
             | FailureKind::NotRunning { .. }

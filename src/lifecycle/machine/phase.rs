@@ -141,6 +141,9 @@ pub enum FailureKind {
     NameTaken(String),
     ImageMissing(String),
     NetworkMissing(String),
+    ImageNotFound(String),
+    RegistryUnreachable,
+    RegistryDenied,
     Refused,
     Other,
 }
@@ -197,6 +200,9 @@ impl From<RuntimeError> for Failure {
             RuntimeError::NameTaken(name) => FailureKind::NameTaken(name),
             RuntimeError::ImageMissing(image) => FailureKind::ImageMissing(image),
             RuntimeError::NetworkMissing(network) => FailureKind::NetworkMissing(network),
+            RuntimeError::ImageNotFound(image) => FailureKind::ImageNotFound(image),
+            RuntimeError::RegistryUnreachable(_) => FailureKind::RegistryUnreachable,
+            RuntimeError::RegistryDenied(_) => FailureKind::RegistryDenied,
             RuntimeError::Refused(_) => FailureKind::Refused,
             RuntimeError::Failed(_) => FailureKind::Other,
         };

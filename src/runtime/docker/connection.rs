@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,6 +32,9 @@ const TCP_PORT: u16 = 2375;
 
 /// The library's own limit, far above any of ours: each call is bounded where it is made.
 const NO_LIMIT_SECS: u64 = 7 * 86_400;
+
+/// Of an answer that says why not.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 /// Where an engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +148,30 @@ impl Engine {
             answered.notify_one();
         }
         Ok(response)
+    }
+
+    /// A GET whose answer is not the library's to read; `path` is what follows the version.
+    pub(super) async fn get(&self, path: &str) -> Result<Response<Incoming>, Error> {
+        let version = self.version().await?;
+        let request = Request::get(format!("{version}{path}")).body(Empty::<Bytes>::new())?;
+        let response = self.exchange(request).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX)
+            .collect()
+            .await;
+        let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+        // `{"message": …}` (Docker Engine API, "Errors").
+        let message = serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|json| Some(json.get("message")?.as_str()?.to_owned()))
+            .unwrap_or_default();
+        Err(Error::DockerResponseServerError {
+            status_code: status.as_u16(),
+            message,
+        })
     }
 
     /// The newest version that both know, by the engine's answer to a ping (Docker Engine API,

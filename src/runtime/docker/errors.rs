@@ -72,7 +72,8 @@ fn answered(status: u16, message: String, subject: Subject<'_>) -> RuntimeError 
         (409, Subject::Container(id)) if says(&message, "marked for removal") => {
             RuntimeError::NotFound(id.to_owned())
         }
-        (400..=499, _) => RuntimeError::Refused(message),
+        // 501: a log driver that cannot be read from, for one.
+        (400..=499 | 501, _) => RuntimeError::Refused(message),
         _ => RuntimeError::Failed(message),
     }
 }

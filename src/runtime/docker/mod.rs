@@ -2,19 +2,25 @@
 //!
 //! Files: `connection` (address, transport, API version), `errors`, `create`, `instance` (state as
 //! the engine tells it), `address` and `own` (where a container is reached from here), `resolve`
-//! (host names), `events`, `provision` (images and networks for a first run).
+//! (host names), `events`, `logs`, `images`, `pull` and `registry` (images from elsewhere), `provision`
+//! (images and networks for a first run).
 
 mod address;
 mod connection;
 mod create;
 mod errors;
 mod events;
+mod images;
 mod instance;
+mod logs;
 mod own;
 mod provision;
+mod pull;
+mod registry;
 mod resolve;
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +33,17 @@ use bollard::query_parameters::{
     InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
     StopContainerOptionsBuilder,
 };
+use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use self::address::OwnNetworks;
 use self::connection::{Engine, Host, segment};
 use self::errors::{Subject, runtime_error, says};
-use super::{EngineEvent, Instance, InstanceId, InstanceState, Runtime, RuntimeError};
+use super::credentials::RegistryCredentials;
+use super::{
+    EngineEvent, ImageFacts, Instance, InstanceId, InstanceState, PullProgress, RegistryHealth,
+    Runtime, RuntimeError,
+};
 use crate::config;
 use crate::spec::WorkloadSpec;
 
@@ -309,6 +320,38 @@ impl Runtime for Docker {
     async fn resolve(&self, host: &str, seen_from: &InstanceId) -> Result<IpAddr, RuntimeError> {
         self.look_up(host, seen_from).await
     }
+
+    async fn logs(&self, id: &InstanceId, lines: usize) -> Result<Vec<String>, RuntimeError> {
+        self.last_lines(id, lines).await
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<ImageFacts>, RuntimeError> {
+        self.image_facts(reference).await
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        self.bring(reference, credentials, progress).await
+    }
+
+    async fn load(
+        &self,
+        archive: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<Vec<String>, RuntimeError> {
+        self.take_archive(archive).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {
+        self.take_image_away(reference).await
+    }
+
+    async fn registry(&self, registry: &str) -> Result<RegistryHealth, RuntimeError> {
+        self.ask_registry(registry).await
+    }
 }
 
 #[cfg(test)]
@@ -371,7 +414,15 @@ mod tests {
         assert_eq!(docker.pause(&id).await, Err(late.clone()));
         assert_eq!(docker.remove(&id).await, Err(late.clone()));
         assert_eq!(docker.events().await.map(drop), Err(late.clone()));
-        assert_eq!(docker.resolve("db", &id).await, Err(late));
+        assert_eq!(docker.resolve("db", &id).await, Err(late.clone()));
+        assert_eq!(docker.logs(&id, 1).await, Err(late.clone()));
+        assert_eq!(docker.image("shop").await, Err(late.clone()));
+        assert_eq!(docker.remove_image("shop").await, Err(late.clone()));
+        // These have limits of their own, after which the engine is asked whether it is there.
+        assert_eq!(docker.pull("shop", None, &|_| {}).await, Err(late.clone()));
+        assert_eq!(docker.registry("r.example").await, Err(late.clone()));
+        let archive = stream::pending().boxed();
+        assert_eq!(docker.load(archive).await, Err(late));
         // A stop may take the grace time on top.
         let stop = docker.stop(&id, Duration::from_millis(9500)).await;
         match stop {

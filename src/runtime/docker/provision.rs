@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::models::NetworkCreateRequest;
-use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
+use bollard::query_parameters::CreateImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -93,19 +92,6 @@ impl Docker {
         Ok(true)
     }
 
-    /// Whether the engine has an image of this name (or id).
-    pub async fn image_exists(&self, name: &str) -> Result<bool, RuntimeError> {
-        Ok(self.image_content(name).await?.is_some())
-    }
-
-    /// Removes a name of an image, and the image with its last name. Success when there is none.
-    pub async fn remove_image(&self, name: &str) -> Result<(), RuntimeError> {
-        match self.delete_image(name).await {
-            Err(RuntimeError::ImageMissing(_)) => Ok(()),
-            other => other,
-        }
-    }
-
     /// Makes an attachable bridge network with the ownership label; answers false when there is
     /// a network of that name.
     pub async fn ensure_network(&self, name: &str) -> Result<bool, RuntimeError> {
@@ -170,48 +156,17 @@ impl Docker {
         &self,
         name: &str,
     ) -> Result<Option<(String, Option<String>)>, RuntimeError> {
-        let path_name = image_path(name)?;
-        let inspect = self.client.inspect_image(&path_name);
-        match self.call(Subject::Image(name), inspect).await {
-            Ok(image) => {
-                let labels = image.config.and_then(|config| config.labels);
-                let content = labels.and_then(|mut labels| labels.remove(CONTENT_LABEL));
-                Ok(Some((image.id.unwrap_or_default(), content)))
-            }
-            Err(RuntimeError::ImageMissing(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn delete_image(&self, name: &str) -> Result<(), RuntimeError> {
-        let path_name = image_path(name)?;
-        let options = RemoveImageOptionsBuilder::default().build();
-        let remove = self.client.remove_image(&path_name, Some(options), None);
-        self.call(Subject::Image(name), remove).await?;
-        Ok(())
+        let image = self.inspect_image(name).await?;
+        Ok(image.map(|image| {
+            let labels = image.config.and_then(|config| config.labels);
+            let content = labels.and_then(|mut labels| labels.remove(CONTENT_LABEL));
+            (image.id.unwrap_or_default(), content)
+        }))
     }
 }
 
 fn network_segment(name: &str) -> Result<String, RuntimeError> {
     segment(name).ok_or_else(|| RuntimeError::Refused(format!("{name:?} cannot name a network")))
-}
-
-/// An image's name as a path of several segments.
-fn image_path(name: &str) -> Result<String, RuntimeError> {
-    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'_')
-        .remove(b'.')
-        .remove(b':')
-        .remove(b'@')
-        .remove(b'/');
-    let has_odd_segment = name.split('/').any(|part| matches!(part, "" | "." | ".."));
-    if has_odd_segment {
-        return Err(RuntimeError::Refused(format!(
-            "{name:?} cannot name an image"
-        )));
-    }
-    Ok(utf8_percent_encode(name, ESCAPED).to_string())
 }
 
 /// `host:5000/name:tag` as name and tag; the tag is `latest` when there is none.
@@ -306,18 +261,6 @@ mod tests {
             Ok(("host:5000/shop", "2"))
         );
         assert!(repo_and_tag("shop@sha256:00").is_err());
-    }
-
-    #[test]
-    fn an_images_name_stays_below_images() {
-        assert_eq!(
-            image_path("host:5000/shop:2").as_deref(),
-            Ok("host:5000/shop:2")
-        );
-        assert_eq!(image_path("a b?c").as_deref(), Ok("a%20b%3Fc"));
-        for name in ["", "../x", "a/../../x", "a//b", "/a"] {
-            assert!(image_path(name).is_err(), "{name}");
-        }
     }
 
     #[tokio::test]

@@ -1,17 +1,21 @@
 //! The fake engine's side of the trait: delays, turns, and the order of events.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio::time::{sleep, timeout};
 
 use super::state::State;
 use super::{Call, Fake, KILLED};
+use crate::runtime::credentials::RegistryCredentials;
+use crate::runtime::tail::{Source, Tail};
 use crate::runtime::{
-    EngineEvent, EngineEventKind, Instance, InstanceId, InstanceState, Runtime, RuntimeError,
-    literal_address,
+    EngineEvent, EngineEventKind, ImageFacts, Instance, InstanceId, InstanceState, PullProgress,
+    RegistryHealth, Runtime, RuntimeError, literal_address,
 };
 use crate::spec::WorkloadSpec;
 
@@ -32,7 +36,7 @@ impl Fake {
         self.reachable()
     }
 
-    fn reachable(&self) -> Result<(), RuntimeError> {
+    pub(super) fn reachable(&self) -> Result<(), RuntimeError> {
         if self.state.lock().reachable {
             Ok(())
         } else {
@@ -254,5 +258,51 @@ impl Runtime for Fake {
             true => Ok(state.behaviour(host).address),
             false => Err(RuntimeError::NotFound(host.to_owned())),
         }
+    }
+
+    async fn logs(&self, id: &InstanceId, lines: usize) -> Result<Vec<String>, RuntimeError> {
+        self.called(|state| Call::Logs(state.name_of(id)))?;
+        let mut tail = Tail::new(lines);
+        for line in &self.state.lock().find(id)?.printed {
+            tail.push(Source::Stdout, format!("{line}\n").as_bytes());
+        }
+        Ok(tail.into_lines())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<ImageFacts>, RuntimeError> {
+        self.called(|_| Call::Image(reference.to_owned()))?;
+        Ok(self.facts_of(reference))
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        self.called(|_| Call::Pull {
+            image: reference.to_owned(),
+            credentials: credentials.cloned(),
+        })?;
+        self.carry_out_pull(reference, progress).await
+    }
+
+    async fn load(
+        &self,
+        archive: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<Vec<String>, RuntimeError> {
+        self.called(|_| Call::Load)?;
+        self.carry_out_load(archive).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {
+        self.called(|_| Call::RemoveImage(reference.to_owned()))?;
+        Ok(self.take_image_away(reference))
+    }
+
+    async fn registry(&self, registry: &str) -> Result<RegistryHealth, RuntimeError> {
+        self.called(|_| Call::Registry(registry.to_owned()))?;
+        let known = self.state.lock().registries.get(registry).cloned();
+        Ok(known.unwrap_or(RegistryHealth::Up))
     }
 }

@@ -1,6 +1,7 @@
 //! An engine in memory, for tests: it does what it is told and remembers what it was asked.
 
 mod engine;
+mod images;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::runtime::credentials::RegistryCredentials;
 use crate::runtime::{EngineEventKind, Health, Instance, InstanceId, InstanceState, RuntimeError};
 use crate::spec::WorkloadSpec;
 use state::State;
+
+pub use images::PullBehaviour;
 
 /// An engine in memory. For tests; clones are the same engine.
 ///
@@ -98,7 +102,19 @@ pub enum Call {
     Inspect(String),
     List,
     Events,
-    Resolve { host: String, seen_from: String },
+    Resolve {
+        host: String,
+        seen_from: String,
+    },
+    Logs(String),
+    Image(String),
+    Pull {
+        image: String,
+        credentials: Option<RegistryCredentials>,
+    },
+    Load,
+    RemoveImage(String),
+    Registry(String),
 }
 
 impl Fake {
@@ -118,11 +134,6 @@ impl Fake {
     /// A container without the ownership label: it takes its name and is never shown.
     pub fn add_foreign(&self, name: &str) {
         self.change(|state| state.foreign.insert(name.to_owned()));
-    }
-
-    /// From now on there is no such image.
-    pub fn without_image(&self, image: &str) {
-        self.change(|state| state.missing_images.insert(image.to_owned()));
     }
 
     /// From now on there is no such network.
@@ -160,6 +171,12 @@ impl Fake {
     /// Ends all event streams while the engine goes on answering.
     pub fn end_event_streams(&self) {
         self.change(|state| state.feed.end_all());
+    }
+
+    /// It prints a line.
+    pub fn print(&self, name: &str, line: &str) {
+        let id = self.id(name);
+        self.change(|state| state.container(&id).printed.push(line.to_owned()));
     }
 
     /// It exits by itself. Nothing happens when it does not run.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::runtime::feed::Feed;
 use crate::runtime::{
-    EngineEvent, EngineEventKind, Instance, InstanceId, InstanceState, RuntimeError,
+    EngineEvent, EngineEventKind, Instance, InstanceId, InstanceState, RegistryHealth, RuntimeError,
 };
 use crate::spec::WorkloadSpec;
 
-use super::{Behaviour, Call};
+use super::{Behaviour, Call, PullBehaviour};
 
 pub(super) type Hook = Arc<dyn Fn(&Instance) + Send + Sync>;
 
@@ -19,6 +19,9 @@ pub(super) struct State {
     pub foreign: BTreeSet<String>,
     pub missing_images: BTreeSet<String>,
     pub missing_networks: BTreeSet<String>,
+    pub pulls: HashMap<String, PullBehaviour>,
+    pub load_error: Option<RuntimeError>,
+    pub registries: HashMap<String, RegistryHealth>,
     pub reachable: bool,
     pub feed: Feed,
     pub calls: Vec<Call>,
@@ -32,6 +35,7 @@ pub(super) struct Container {
     pub instance: Instance,
     pub network: Option<String>,
     pub runs_begun: usize,
+    pub printed: Vec<String>,
     /// Starts and stops of one container come one after the other, as on a real engine.
     pub turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -44,6 +48,9 @@ impl State {
             foreign: BTreeSet::new(),
             missing_images: BTreeSet::new(),
             missing_networks: BTreeSet::new(),
+            pulls: HashMap::new(),
+            load_error: None,
+            registries: HashMap::new(),
             reachable: true,
             feed: Feed::new(),
             calls: Vec::new(),
@@ -131,6 +138,7 @@ impl State {
             instance,
             network: spec.network.clone(),
             runs_begun: 0,
+            printed: Vec::new(),
             turn: Arc::default(),
         };
         self.containers.insert(id.clone(), container);

@@ -1,13 +1,16 @@
 //! What is special to the fake; what all runtimes share stands in tests/conformance.rs.
 
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::config::Secret;
 use crate::names::WorkloadName;
-use crate::runtime::Runtime;
+use crate::runtime::{PullProgress, Runtime};
 
 fn fake_with_a() -> (Fake, InstanceId) {
     let fake = Fake::new();
@@ -130,4 +133,79 @@ async fn one_that_exits_by_itself_takes_only_its_own_run_with_it() {
     fake.start(&id).await.unwrap();
     fake.wait_until(|fake| !fake.is_running("a")).await;
     assert_eq!(begin.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_brings_a_missing_image_and_one_that_is_dropped_does_not() {
+    let fake = Fake::new();
+    fake.without_image("shop:1");
+    assert_eq!(fake.image("shop:1").await, Ok(None));
+    fake.behave_pull("shop:1", |pull| pull.delay = 4 * SECOND);
+    let told = Mutex::new(Vec::new());
+    let progress = |it: PullProgress| told.lock().push((it.bytes_done, it.bytes_total));
+    let given_up = timeout(SECOND, fake.pull("shop:1", None, &progress)).await;
+    assert!(given_up.is_err());
+    tokio::time::sleep(10 * SECOND).await;
+    assert!(!fake.has_image("shop:1"));
+
+    told.lock().clear();
+    let begin = Instant::now();
+    fake.pull("shop:1", None, &progress).await.unwrap();
+    assert_eq!(begin.elapsed().as_secs(), 4);
+    let all = PullBehaviour::default().bytes;
+    assert_eq!(*told.lock(), [(0, all), (all / 2, all), (all, all)]);
+    let facts = fake.image("shop:1").await.unwrap().unwrap();
+    assert_ne!(Some(facts), fake.image("shop:2").await.unwrap());
+    assert_eq!(fake.pulls("shop:1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_pull_ends_when_it_is_let_go_and_fails_as_told() {
+    let fake = Fake::new();
+    fake.without_image("shop:1");
+    fake.behave_pull("shop:1", |pull| {
+        pull.held = true;
+        pull.error = Some(RuntimeError::RegistryDenied("who?".to_owned()));
+    });
+    let pull = fake.pull("shop:1", None, &|_| {});
+    tokio::pin!(pull);
+    assert!(timeout(60 * SECOND, &mut pull).await.is_err());
+    fake.behave_pull("shop:1", |pull| pull.held = false);
+    let denied = RuntimeError::RegistryDenied("who?".to_owned());
+    assert_eq!(pull.await, Err(denied));
+    assert!(!fake.has_image("shop:1"));
+    fake.behave_pull("shop:1", |pull| pull.error = None);
+    let credentials = RegistryCredentials::IdentityToken(Secret("t".to_owned()));
+    fake.pull("shop:1", Some(&credentials), &|_| {})
+        .await
+        .unwrap();
+    let asked = Call::Pull {
+        image: "shop:1".to_owned(),
+        credentials: Some(credentials),
+    };
+    assert_eq!(fake.count(&asked), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_brings_its_images_and_a_used_one_stays() {
+    let (fake, id) = fake_with_a();
+    fake.without_image("shop:1");
+    let loaded = fake.load(Fake::archive(&["shop:1", "shop:2"])).await;
+    assert_eq!(loaded.unwrap(), ["shop:1", "shop:2"]);
+    assert!(fake.has_image("shop:1"));
+    let broken = io::Error::other("the store is away");
+    let parts = [Ok(Bytes::from_static(b"shop:3")), Err(broken)];
+    match fake.load(futures_util::stream::iter(parts).boxed()).await {
+        Err(RuntimeError::Failed(words)) => assert!(words.contains("the store is away"), "{words}"),
+        other => panic!("{other:?}"),
+    }
+    let full = RuntimeError::Failed("no space left".to_owned());
+    fake.fail_loads(Some(full.clone()));
+    assert_eq!(fake.load(Fake::archive(&["shop:4"])).await, Err(full));
+
+    assert_eq!(fake.remove_image("image:1").await, Ok(false));
+    fake.remove(&id).await.unwrap();
+    assert_eq!(fake.remove_image("image:1").await, Ok(true));
+    assert!(!fake.has_image("image:1"));
+    assert_eq!(fake.remove_image("image:1").await, Ok(true));
 }

@@ -17,6 +17,7 @@ use super::store::{Identity, Saved};
 use super::table::Phase;
 use super::{Inner, TEND_EVERY};
 use crate::config::ProcessImage;
+use crate::runtime::tail::{Source, Tail};
 use crate::runtime::{EngineEventKind, EngineTime, InstanceId, RuntimeError};
 use crate::spec::WorkloadSpec;
 
@@ -210,6 +211,28 @@ impl Inner {
         removed.await?;
         self.table.lock().remove(&id);
         Ok(())
+    }
+
+    pub(super) async fn logs(
+        self: Arc<Self>,
+        id: InstanceId,
+        lines: usize,
+    ) -> Result<Vec<String>, RuntimeError> {
+        self.table.lock().find(&id)?;
+        let inner = self.clone();
+        let read = self.blocking(move || {
+            let mut tail = Tail::new(lines);
+            // Both outputs go to one file.
+            let read = inner
+                .store
+                .read_log(id.as_str(), |bytes| tail.push(Source::Stdout, bytes));
+            read.map_err(|error| {
+                let dir = inner.store.dir().display();
+                RuntimeError::Failed(format!("cannot read the log of {id} in {dir}: {error}"))
+            })?;
+            Ok(tail.into_lines())
+        });
+        read.await
     }
 
     /// Keeps the logs of running workloads short, for as long as the runtime lives.

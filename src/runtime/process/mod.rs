@@ -19,19 +19,26 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::config::{self, ProcessImage};
-use crate::runtime::{EngineEvent, Instance, InstanceId, Runtime, RuntimeError, literal_address};
+use crate::runtime::credentials::RegistryCredentials;
+use crate::runtime::{
+    EngineEvent, ImageFacts, Instance, InstanceId, PullProgress, RegistryHealth, Runtime,
+    RuntimeError, literal_address,
+};
 use crate::spec::WorkloadSpec;
 use store::Store;
 use table::{Phase, Table};
@@ -187,5 +194,58 @@ impl Runtime for Process {
             Some(found) => Ok(found.identity.address.into()),
             None => Err(RuntimeError::NotFound(host.to_owned())),
         }
+    }
+
+    async fn logs(&self, id: &InstanceId, lines: usize) -> Result<Vec<String>, RuntimeError> {
+        let call = self.inner.clone().logs(id.clone(), lines);
+        self.detached(call).await
+    }
+
+    /// Its id stands for the command line and all else that is configured of it.
+    async fn image(&self, reference: &str) -> Result<Option<ImageFacts>, RuntimeError> {
+        let image = self.inner.images.get(reference);
+        Ok(image.map(|image| ImageFacts {
+            id: format!("sha256:{:x}", Sha256::digest(format!("{image:?}"))),
+            size_bytes: None,
+        }))
+    }
+
+    /// There is nothing to bring: a configured image is there, and no other can be.
+    async fn pull(
+        &self,
+        reference: &str,
+        _credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        if !self.inner.images.contains_key(reference) {
+            return Err(RuntimeError::Refused(format!(
+                "child processes have no registry: name the command of {reference:?} in [process.images]"
+            )));
+        }
+        progress(PullProgress {
+            line: "it is configured".to_owned(),
+            bytes_done: 0,
+            bytes_total: 0,
+        });
+        Ok(())
+    }
+
+    async fn load(
+        &self,
+        _archive: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<Vec<String>, RuntimeError> {
+        Err(RuntimeError::Refused(
+            "child processes cannot be made from an image's archive: name a command in [process.images]"
+                .to_owned(),
+        ))
+    }
+
+    /// A configured image stays for as long as it is configured.
+    async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {
+        Ok(!self.inner.images.contains_key(reference))
+    }
+
+    async fn registry(&self, _registry: &str) -> Result<RegistryHealth, RuntimeError> {
+        Ok(RegistryHealth::Unknown)
     }
 }

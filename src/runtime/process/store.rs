@@ -182,6 +182,28 @@ impl Store {
         OpenOptions::new().append(true).create(true).open(path)
     }
 
+    /// Gives `take` the end of what a workload printed in all its runs, oldest first: at most
+    /// [`LOG_BYTES_MAX`] of each file.
+    pub fn read_log(&self, id: &str, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        for name in [LOG_OLD, LOG] {
+            let mut log = match File::open(self.folder(id).join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            let length = log.metadata()?.len();
+            log.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES_MAX)))?;
+            let mut log = log.take(LOG_BYTES_MAX);
+            loop {
+                match log.read(&mut buffer)? {
+                    0 => break,
+                    read => take(&buffer[..read]),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the end of a log that has grown too long aside and empties it. The process that writes
     /// to it notices nothing, because it appends; what it writes this very moment may be lost.
     pub fn trim_log(&self, id: &str) -> io::Result<()> {
@@ -313,6 +335,12 @@ mod tests {
         store.trim_log("one").unwrap();
         writer.write_all(b"a new line\n").unwrap();
         let text = |name| fs::read_to_string(folder.join(name)).unwrap();
+        let mut read = Vec::new();
+        store
+            .read_log("one", |bytes| read.extend_from_slice(bytes))
+            .unwrap();
+        assert_eq!(read.len(), LOG_BYTES_MAX as usize + "a new line\n".len());
+        assert!(read.ends_with(b".the last line\na new line\n"));
         assert_eq!(text(LOG), "a new line\n");
         assert_eq!(text(LOG_OLD).len() as u64, LOG_BYTES_MAX);
         assert!(text(LOG_OLD).ends_with("the last line\n"));
