@@ -19,7 +19,7 @@
 //!
 //! - vocabulary: [`names`], [`clock`], [`metrics`];
 //! - pure: [`config`], [`decision`], [`spec`], [`target`], [`lifecycle::gate`], [`lifecycle::machine`];
-//! - ports and engines: [`runtime`] (the trait), [`script`];
+//! - ports and engines: [`runtime`] (the trait), [`script`], [`store`], [`https`];
 //! - adapters and drivers: `runtime::docker`, `runtime::process`, `runtime::fake`,
 //!   [`lifecycle::fleet`] with its workloads;
 //! - services: [`proxy`];
@@ -48,6 +48,7 @@ pub mod config;
 pub mod decision;
 pub mod demo;
 pub mod deploy;
+pub mod https;
 pub mod lifecycle;
 pub mod log;
 pub mod metrics;
@@ -56,4 +57,5 @@ pub mod proxy;
 pub mod runtime;
 pub mod script;
 pub mod spec;
+pub mod store;
 pub mod target;

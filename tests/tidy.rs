@@ -36,10 +36,12 @@ const FLOORS: &[(&str, usize)] = &[
     ("deploy::configuration::*", 1),
     ("deploy::env_file", 1),
     ("deploy::plan::*", 1),
+    ("deploy::records", 1),
     ("runtime::credentials", 1),
     ("runtime::reference", 1),
     ("runtime::tail", 1),
     ("runtime", 2),
+    ("https", 2),
     ("store::*", 2),
     ("script::*", 2),
     // The machine is pure; it speaks of the port's instances and events.

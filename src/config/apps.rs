@@ -160,7 +160,7 @@ impl Reading<'_> {
         let told = [
             ("store_endpoint", options.endpoint.is_some()),
             ("store_region", options.region.is_some()),
-            ("store_path_style", !options.path_style),
+            ("store_path_style", options.path_style == Some(false)),
         ];
         for (key, _) in told
             .into_iter()

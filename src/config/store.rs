@@ -17,25 +17,15 @@ pub enum StoreLocation {
 
 /// How an S3 store is reached; a folder has no use for it. The credentials come from the usual
 /// variables, `AWS_ACCESS_KEY_ID` and so on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreOptions {
     /// The server's URL; default none: Amazon's, or what `AWS_ENDPOINT_URL` says.
     pub endpoint: Option<String>,
     /// Default none: what `AWS_REGION` says, else `us-east-1`.
     pub region: Option<String>,
-    /// Whether the bucket stands in the path, else in the host's name. Default true, which every
-    /// server understands.
-    pub path_style: bool,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            endpoint: None,
-            region: None,
-            path_style: true,
-        }
-    }
+    /// Whether the bucket stands in the path of addresses, not before the host's name. Default none:
+    /// what `AWS_VIRTUAL_HOSTED_STYLE_REQUEST` says, else true, which every server understands.
+    pub path_style: Option<bool>,
 }
 
 impl StoreLocation {
@@ -49,14 +39,21 @@ impl StoreLocation {
             if path.is_empty() || path.contains('\0') {
                 return Err(format!("{text:?} names no folder (try \"file:releases\")"));
             }
+            if path.starts_with('~') {
+                return Err(format!(
+                    "{text:?}: '~' is not expanded; write the whole path"
+                ));
+            }
             return Ok(Self::File(base.join(path)));
         }
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             check_bucket(bucket)?;
             let prefix = prefix.trim_end_matches('/');
-            let is_part =
-                |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+            let is_part = |part: &str| {
+                !matches!(part, "" | "." | "..")
+                    && !part.contains(|c: char| c.is_control() || "?#\\".contains(c))
+            };
             if !prefix.is_empty() && !prefix.split('/').all(is_part) {
                 return Err(format!(
                     "{prefix:?} is not a prefix (try \"s3://{bucket}/shop\")"
@@ -78,6 +75,14 @@ impl StoreLocation {
 
 /// What Amazon demands, and a little more: other servers take capitals and `_`.
 fn check_bucket(bucket: &str) -> Result<(), String> {
+    // Not repeated: what stands there may be a secret.
+    if bucket.contains(['@', ':']) {
+        return Err(
+            "s3:// takes neither credentials nor a port: credentials come from AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY, the server from store_endpoint"
+                .to_owned(),
+        );
+    }
     let has_letters = bucket
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));

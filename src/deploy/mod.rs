@@ -3,5 +3,6 @@
 pub mod configuration;
 pub mod env_file;
 pub mod plan;
+pub mod records;
 pub mod route;
 pub mod stats;

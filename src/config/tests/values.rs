@@ -220,7 +220,7 @@ fn every_key_reaches_its_place() {
                     store_options: StoreOptions {
                         endpoint: Some("https://s3.example:9000".to_owned()),
                         region: Some("eu-1".to_owned()),
-                        path_style: false,
+                        path_style: Some(false),
                     },
                     registry: "registry.example:5000/team".to_owned(),
                     registry_credentials: Some(PathBuf::from("c.json")),
