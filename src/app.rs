@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, Engine, Listen, ProcessImage, Shadow};
-use crate::deploy::route::Apps;
+use crate::deploy::manager::Manager;
 use crate::lifecycle::fleet::Fleet;
 use crate::metrics;
 use crate::proxy::{self, Proxy};
@@ -44,6 +44,7 @@ pub struct Gateway {
     pub fleet: Arc<Fleet>,
     /// What became of the scripts since the start.
     pub history: Arc<History>,
+    pub releases: Arc<Manager>,
     /// Ended with the gateway; none where scripts are not watched.
     _reloading: Option<Reloading>,
     _renewing: AbortOnDropHandle<()>,
@@ -117,13 +118,16 @@ impl Gateway {
         };
         let scripts = Scripts::keeping(version, requests_max);
         let history = History::new(scripts.clone(), &mut registry);
+        let clock = Clock::new();
         let fleet = Fleet::open(
             &config,
-            runtime,
+            runtime.clone(),
             scripts.clone(),
-            Clock::new(),
+            clock,
             &mut registry,
         );
+        let env = |name: &str| std::env::var(name).ok();
+        let releases = Manager::open(&config, &fleet, &runtime, clock, &mut registry, &env)?;
         let proxy_metrics = proxy::Metrics::new(&mut registry);
         let config = Arc::new(config);
         // The private listener first: it is the one that tells how the gateway is.
@@ -132,6 +136,7 @@ impl Gateway {
             templates: history.clone(),
             registry: Arc::new(registry),
             policy: config.spec.clone(),
+            releases: releases.clone(),
         };
         let admin = admin::start(&config.admin, parts).await?;
         let reloading = if config.scripts.watch {
@@ -144,13 +149,14 @@ impl Gateway {
         let proxy = Proxy::start(
             config,
             fleet.clone(),
-            Apps::default(),
+            releases.routes(),
             scripts,
             &proxy_metrics,
         )?;
         Ok(Self {
             fleet,
             history,
+            releases,
             _reloading: reloading,
             _renewing: AbortOnDropHandle::new(renewing),
             proxy,

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod explain;
+mod releases;
 mod test;
 
 use std::io::Write as _;
@@ -46,6 +47,8 @@ enum Command {
     Definitions(Definitions),
     /// Tell why a request is decided as it is; exit code 1 when the scripts fail on it
     Explain(explain::Explain),
+    #[command(flatten)]
+    Releases(releases::Command),
     #[command(flatten)]
     Sample(demo::Command),
 }
@@ -117,6 +120,7 @@ pub fn run() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Releases(command) => return releases::run(command),
         Command::Sample(command) => return demo::run(command),
     };
     exit_code(done)

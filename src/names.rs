@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The longest workload name, in bytes.
 ///
@@ -160,6 +161,11 @@ pub struct ReleaseHash(Arc<str>);
 pub struct NotAHash(pub String);
 
 impl ReleaseHash {
+    /// That of these bytes, SHA-256.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(format!("{:x}", Sha256::digest(bytes)).into())
+    }
+
     /// Checks and takes a hash, in either case of letters.
     pub fn new(digits: &str) -> Result<Self, NotAHash> {
         let is_hash = matches!(digits.len(), 32 | 64)

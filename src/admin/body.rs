@@ -13,8 +13,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
 use crate::admin::problem::{FieldError, Problem};
+use crate::admin::releases::{AppOrder, ReleaseOrder};
 use crate::admin::scripts::Rollback;
 use crate::decision::CreateFrom;
+use crate::names::ReleaseHash;
 use crate::script::explain::Wish;
 use crate::spec::WorkloadSpec;
 
@@ -50,6 +52,38 @@ pub async fn read_rollback(request: Request) -> Result<Rollback, Problem> {
 pub async fn read_wish(request: Request) -> Result<Wish, Problem> {
     need_json(request.headers())?;
     parse_object(&read(request).await?)
+}
+
+/// Reads a JSON body as it is sent, byte for byte; what it means is for others to say.
+pub async fn read_json_bytes(request: Request) -> Result<Bytes, Problem> {
+    need_json(request.headers())?;
+    read(request).await
+}
+
+/// Reads what `POST /launch` and `POST /switch` ask for: an object, or the bare hash.
+///
+/// A bare hash may come with any type, as other tools send it; that no other site's page sends it is
+/// seen to by the guard.
+pub async fn read_release_order(request: Request) -> Result<ReleaseOrder, Problem> {
+    let is_json = need_json(request.headers());
+    let bytes = read(request).await?;
+    let bare = std::str::from_utf8(&bytes).ok().map(str::trim);
+    let bare = bare.map(|text| text.trim_matches('"'));
+    if let Some(hash) = bare.filter(|hash| ReleaseHash::new(hash).is_ok()) {
+        return Ok(ReleaseOrder {
+            app: None,
+            hash: hash.to_owned(),
+            canary: false,
+            by: None,
+        });
+    }
+    is_json?;
+    parse_object(&bytes)
+}
+
+/// Reads what names an application; it may have no body.
+pub async fn read_app_order(request: Request) -> Result<AppOrder, Problem> {
+    Ok(read_optional(request).await?.unwrap_or_default())
 }
 
 /// Reads the body of a request that takes none: it has to be empty, or `{}`.

@@ -1,5 +1,7 @@
 //! A client of the admin API, over TCP or a unix socket: what the command line deploys and lists with.
 
+pub mod releases;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -57,6 +59,8 @@ pub enum ClientError {
         /// A stable word, such as `name_taken`.
         kind: String,
         detail: String,
+        /// The last lines of the log of the container that it is about.
+        log: Vec<String>,
     },
     #[error("the gateway at {address} did not answer within {} s", waited.as_secs())]
     TimedOut { address: String, waited: Duration },
@@ -200,6 +204,17 @@ impl Client {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<T, ClientError> {
+        let body = body.map(|body| body.to_string().into());
+        self.send(method, path, body, limit).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
         let request = self.request(method, path, body)?;
         let exchange = async {
             match &self.address {
@@ -230,7 +245,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Bytes>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let host = match &self.address {
             Listen::Tcp(address) => address.to_string(),
@@ -250,9 +265,8 @@ impl Client {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let bytes = body.map_or_else(Bytes::new, |body| body.to_string().into());
         request
-            .body(Full::new(bytes))
+            .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| self.garbled(error))
     }
 
@@ -320,15 +334,19 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> ClientError {
         #[serde(default)]
         kind: String,
         detail: String,
+        #[serde(default)]
+        log: Vec<String>,
     }
     // Limits on heads are answered below the API, without a body.
     let problem = serde_json::from_slice(bytes).unwrap_or_else(|_| Problem {
         kind: String::new(),
         detail: format!("the gateway answered {status}"),
+        log: Vec::new(),
     });
     ClientError::Refused {
         status,
         kind: problem.kind,
         detail: problem.detail,
+        log: problem.log,
     }
 }

@@ -5,6 +5,7 @@ mod body;
 pub mod client;
 mod listener;
 mod problem;
+mod releases;
 mod routes;
 mod scripts;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::admin::auth::Guard;
 use crate::admin::listener::{Ending, Listener};
 use crate::admin::routes::Doors;
 use crate::config::{self, Listen};
+use crate::deploy::manager::Manager;
 use crate::spec::SpecPolicy;
 
 pub use crate::admin::scripts::{ScriptsView, Templates};
@@ -34,6 +36,7 @@ pub struct Parts {
     pub templates: Arc<dyn Templates>,
     pub registry: Arc<Registry>,
     pub policy: SpecPolicy,
+    pub releases: Arc<Manager>,
 }
 
 /// Why the private listener could not be started: one sentence that says what to do.

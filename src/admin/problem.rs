@@ -21,6 +21,7 @@ pub struct Problem {
     kind: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    log: Vec<String>,
     retry_after: Option<Duration>,
     challenge: Option<&'static str>,
 }
@@ -49,6 +50,9 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The last lines of a container's log.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    log: &'a [String],
 }
 
 impl Problem {
@@ -58,6 +62,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             errors: Vec::new(),
+            log: Vec::new(),
             retry_after: None,
             challenge: None,
         }
@@ -101,6 +106,12 @@ impl Problem {
 
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// What the container that it is about has said last.
+    pub fn with_log(mut self, log: Vec<String>) -> Self {
+        self.log = log;
         self
     }
 
@@ -175,6 +186,7 @@ impl IntoResponse for Problem {
             kind: self.kind,
             detail: &self.detail,
             errors: &self.errors,
+            log: &self.log,
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();

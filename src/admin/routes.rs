@@ -20,10 +20,12 @@ use tokio_util::task::TaskTracker;
 use crate::admin::auth::{self, Guard};
 use crate::admin::body::{self, Deploy};
 use crate::admin::problem::{FieldError, Problem};
+use crate::admin::releases;
 use crate::admin::scripts::{ScriptsView, Templates};
 use crate::admin::workloads::Workloads;
 use crate::clock::unix_seconds;
 use crate::decision::CreateFrom;
+use crate::deploy::manager::Manager;
 use crate::lifecycle::fleet::{OrderError, View};
 use crate::names::WorkloadName;
 use crate::script::explain::Explanation;
@@ -44,6 +46,7 @@ pub struct Doors {
     pub templates: Arc<dyn Templates>,
     pub registry: Arc<Registry>,
     pub policy: SpecPolicy,
+    pub releases: Arc<Manager>,
     orders: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -56,6 +59,7 @@ impl Doors {
             templates: parts.templates,
             registry: parts.registry,
             policy: parts.policy,
+            releases: parts.releases,
             orders: Arc::new(Semaphore::new(ORDERS_MAX)),
             tasks,
         }
@@ -124,6 +128,7 @@ pub fn router(doors: Arc<Doors>, guard: Arc<Guard>) -> Router {
     ];
     let guarded = guarded
         .into_iter()
+        .chain(releases::routes())
         .fold(Router::new(), with_route)
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
@@ -391,7 +396,7 @@ async fn unknown_path(uri: Uri) -> Problem {
         StatusCode::NOT_FOUND,
         "unknown_path",
         format!(
-            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
+            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /status, /events, /launch, /switch, /rollback, /maintenance/up, /maintenance/down, /apps/{{app}}, /apps/{{app}}/releases, /apps/{{app}}/history, /apps/{{app}}/pause, /apps/{{app}}/resume, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
             uri.path()
         ),
     )

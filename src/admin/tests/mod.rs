@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::{Parts, Running, ScriptsView, Templates, Workloads};
 use crate::config::{self, Config, Listen, Secret};
 use crate::decision::{ContainerFacts, ScriptFailure};
+use crate::deploy::manager::Manager;
 use crate::lifecycle::fleet::{OrderError, View};
 use crate::metrics;
 use crate::names::WorkloadName;
@@ -277,6 +278,7 @@ fn parts(stage: &Arc<Stage>) -> Parts {
         templates: Arc::new(Book { loaded: true }),
         registry: Arc::new(registry),
         policy: SpecPolicy::default(),
+        releases: Manager::of_none(),
     }
 }
 

@@ -95,6 +95,12 @@ impl Buckets {
         Some((begin + end) as f64 / 2.0 / 1_000.0)
     }
 
+    /// What was counted here and there.
+    pub fn plus(&self, other: &Self) -> Self {
+        let counts = self.0.iter().zip(&other.0);
+        Self(counts.map(|(one, other)| one + other).collect())
+    }
+
     /// What was counted since `before`.
     pub fn since(&self, before: &Self) -> Self {
         let counts = self.0.iter().zip(&before.0);

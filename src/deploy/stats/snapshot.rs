@@ -114,6 +114,36 @@ impl Snapshot {
         )
     }
 
+    /// What two releases have done together.
+    pub fn plus(&self, other: &Snapshot) -> Snapshot {
+        let mut statuses = self.statuses.counts();
+        for (sum, count) in statuses.iter_mut().zip(other.statuses.counts()) {
+            *sum += count;
+        }
+        let open = Open {
+            held: self.open.held + other.open.held,
+            waiting: self.open.waiting + other.open.waiting,
+            streaming: self.open.streaming + other.open.streaming,
+            upgraded: self.open.upgraded + other.open.upgraded,
+        };
+        Snapshot::new(
+            Statuses::from(statuses),
+            self.response_times
+                .buckets
+                .plus(&other.response_times.buckets),
+            Snapshot {
+                connect_errors: self.connect_errors + other.connect_errors,
+                gateway_errors: self.gateway_errors + other.gateway_errors,
+                turned_over: self.turned_over + other.turned_over,
+                failed: self.failed + other.failed,
+                bytes_from_clients: self.bytes_from_clients + other.bytes_from_clients,
+                bytes_to_clients: self.bytes_to_clients + other.bytes_to_clients,
+                open,
+                ..Snapshot::default()
+            },
+        )
+    }
+
     /// The share of requests that went wrong by the release's fault, 0 to 1. `None`: there were none.
     pub fn failed_share(&self) -> Option<f64> {
         let all = self.requests + self.turned_over;

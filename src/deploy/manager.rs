@@ -1,0 +1,341 @@
+//! The releases of all applications: stored, launched, switched to, drained, gone back to.
+//!
+//! The manager decides which release is current and tells the workloads' own machines what it wants
+//! of them; it starts and stops nothing itself. What has to outlive the gateway is in the store, and
+//! which containers there are is the engine's to tell.
+
+mod error;
+mod launch;
+mod metrics;
+mod start;
+mod state;
+mod status;
+mod switch;
+mod tidy;
+mod views;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::sync::{RwLock, watch as channel};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use self::error::DeployError;
+pub use self::state::{Health, LaunchPhase};
+pub use self::views::{AppStatus, Launched, Status, Stored, Switched};
+
+use self::state::State;
+use crate::clock::{Clock, unix_seconds};
+use crate::config::{self, Config};
+use crate::deploy::configuration::{Given, LaunchConfiguration};
+use crate::deploy::records::HistoryEntry;
+use crate::deploy::route::{App, AppLimits, Apps, Door};
+use crate::lifecycle::fleet::{Fleet, View};
+use crate::names::{AppName, ReleaseHash};
+use crate::runtime::Runtime;
+use crate::spec::{APP_LABEL, RELEASE_LABEL, SpecPolicy};
+use crate::store::{Store, StoreError};
+
+/// Every application of gateway.toml. Dropping it ends what it does in the background; containers
+/// stay as they are.
+pub struct Manager {
+    apps: BTreeMap<AppName, Arc<Managed>>,
+    routes: Apps,
+    changed: channel::Sender<()>,
+    _working: DropGuard,
+}
+
+/// One application with all that its releases need.
+struct Managed {
+    name: AppName,
+    config: config::App,
+    policy: SpecPolicy,
+    /// For the engine to carry out a start, besides what a health check may take.
+    start_timeout: Duration,
+    route: Arc<App>,
+    store: Store,
+    fleet: Arc<Fleet>,
+    runtime: Arc<dyn Runtime>,
+    clock: Clock,
+    state: Mutex<State>,
+    /// Held while the current release changes.
+    changing: tokio::sync::Mutex<()>,
+    /// Launches hold it to read; what removes containers holds it to write.
+    tidying: RwLock<()>,
+    /// Told when something is to be shown anew.
+    changed: channel::Sender<()>,
+    /// Cancelled when the manager ends.
+    ending: CancellationToken,
+}
+
+/// Why the manager could not be made: the application and what is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("[apps.{app}]")]
+pub struct OpenError {
+    app: AppName,
+    source: StoreError,
+}
+
+impl Manager {
+    /// Opens the stores and begins to find out which release of each application is current; until
+    /// that is known its requests are held. Must be called on the runtime that engine work runs on.
+    pub fn open(
+        config: &Config,
+        fleet: &Arc<Fleet>,
+        runtime: &Arc<dyn Runtime>,
+        clock: Clock,
+        registry: &mut Registry,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let mut stores = BTreeMap::new();
+        for (name, app) in &config.apps {
+            let opened = Store::open(&app.store, &app.store_options, env);
+            let opened = opened.map_err(|source| OpenError {
+                app: name.clone(),
+                source,
+            })?;
+            stores.insert(name.clone(), opened);
+        }
+        Ok(Self::with_stores(
+            config, fleet, runtime, clock, registry, stores,
+        ))
+    }
+
+    /// The same with stores that are open; an application without one has none.
+    fn with_stores(
+        config: &Config,
+        fleet: &Arc<Fleet>,
+        runtime: &Arc<dyn Runtime>,
+        clock: Clock,
+        registry: &mut Registry,
+        mut stores: BTreeMap<AppName, Store>,
+    ) -> Arc<Self> {
+        let changed = channel::Sender::new(());
+        let ending = CancellationToken::new();
+        let managed = config.apps.iter().filter_map(|(name, app)| {
+            let limits = AppLimits {
+                pause_max: app.pause_max,
+                held_max: config.hold.queue_max,
+            };
+            let managed = Managed {
+                store: stores.remove(name)?,
+                name: name.clone(),
+                config: app.clone(),
+                policy: config.spec.clone(),
+                start_timeout: config.lifecycle.start_timeout,
+                route: App::new(name.clone(), limits),
+                fleet: fleet.clone(),
+                runtime: runtime.clone(),
+                clock,
+                state: Mutex::new(State::new()),
+                changing: tokio::sync::Mutex::new(()),
+                tidying: RwLock::new(()),
+                changed: changed.clone(),
+                ending: ending.clone(),
+            };
+            Some((name.clone(), Arc::new(managed)))
+        });
+        let apps: BTreeMap<AppName, Arc<Managed>> = managed.collect();
+        metrics::register(registry, apps.values());
+        for managed in apps.values() {
+            managed.spawn(managed.clone().begin());
+            managed.spawn(managed.clone().look_after_health());
+        }
+        Arc::new(Self {
+            routes: Apps::new(
+                apps.values().map(|managed| managed.route.clone()),
+                config.hold.total_max,
+            ),
+            apps,
+            changed,
+            _working: ending.drop_guard(),
+        })
+    }
+
+    /// Of no applications.
+    pub fn of_none() -> Arc<Self> {
+        Arc::new(Self {
+            apps: BTreeMap::new(),
+            routes: Apps::new([], 0),
+            changed: channel::Sender::new(()),
+            _working: CancellationToken::new().drop_guard(),
+        })
+    }
+
+    /// Where requests look up applications.
+    pub fn routes(&self) -> Apps {
+        self.routes.clone()
+    }
+
+    /// Told when something is to be shown anew; what is counted changes without it.
+    pub fn changes(&self) -> channel::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &AppName> {
+        self.apps.keys()
+    }
+
+    /// The application that is meant: the named one, or the only one.
+    pub fn which(&self, named: Option<&str>) -> Result<AppName, DeployError> {
+        self.managed(named).map(|managed| managed.name.clone())
+    }
+
+    fn managed(&self, named: Option<&str>) -> Result<&Arc<Managed>, DeployError> {
+        match named {
+            Some(name) => self
+                .apps
+                .get(name)
+                .ok_or_else(|| DeployError::UnknownApp(name.to_owned())),
+            None if self.apps.len() == 1 => Ok(&self.apps.values().collect::<Vec<_>>()[0]),
+            None if self.apps.is_empty() => Err(DeployError::WhichApp(
+                "gateway.toml has no [apps.NAME]".to_owned(),
+            )),
+            None => {
+                let names: Vec<&str> = self.apps.keys().map(AppName::as_str).collect();
+                Err(DeployError::WhichApp(format!(
+                    "there are {}",
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// Checks a launch configuration and stores its bytes as they are.
+    pub async fn store(&self, app: &AppName, bytes: Bytes) -> Result<Stored, DeployError> {
+        let managed = self.managed(Some(app.as_str()))?;
+        let (configuration, warnings) = LaunchConfiguration::read(&bytes)?;
+        // What could never be launched is better said now.
+        managed.admitted(&configuration, &ReleaseHash::of(&bytes))?;
+        let hash = managed.store.put_configuration(bytes).await?;
+        Ok(Stored {
+            app: app.clone(),
+            revision: configuration.revision,
+            hash,
+            warnings,
+        })
+    }
+
+    /// Launches a stored release beside the current one; returns when it is healthy, or that it is
+    /// not and is gone again. A launch under way is joined. The launch goes on when the returned
+    /// future is dropped.
+    pub async fn launch(&self, app: &AppName, hash: &ReleaseHash) -> Result<Launched, DeployError> {
+        self.managed(Some(app.as_str()))?.launch(hash).await
+    }
+
+    /// Makes a launched release the current one, or the canary beside it.
+    pub async fn switch(
+        &self,
+        app: &AppName,
+        hash: &ReleaseHash,
+        canary: bool,
+        by: &str,
+    ) -> Result<Switched, DeployError> {
+        let managed = self.managed(Some(app.as_str()))?.clone();
+        let (hash, by) = (hash.clone(), by.to_owned());
+        whole(async move { managed.switch(&hash, canary, &by).await }).await
+    }
+
+    /// Goes back to the release that was current before; while there is a canary, gives that up.
+    pub async fn roll_back(&self, app: &AppName, by: &str) -> Result<Switched, DeployError> {
+        let managed = self.managed(Some(app.as_str()))?.clone();
+        let by = by.to_owned();
+        whole(async move { managed.roll_back(false, &by).await }).await
+    }
+
+    /// Who was current when, oldest first.
+    pub async fn history(&self, app: &AppName) -> Result<Vec<HistoryEntry>, DeployError> {
+        let managed = self.managed(Some(app.as_str()))?;
+        Ok(managed.store.history().await?)
+    }
+
+    /// Opens or closes an application to requests.
+    pub fn set_door(&self, app: &AppName, door: Door) -> Result<(), DeployError> {
+        let managed = self.managed(Some(app.as_str()))?;
+        managed.route.set_door(door);
+        tracing::info!(%app, ?door, "the way to an application was changed");
+        managed.tell();
+        Ok(())
+    }
+
+    /// Everything that there is to be told.
+    pub fn status(&self) -> Status {
+        Status {
+            apps: self.apps.values().map(|managed| managed.status()).collect(),
+        }
+    }
+
+    pub fn status_of(&self, app: &AppName) -> Result<AppStatus, DeployError> {
+        Ok(self.managed(Some(app.as_str()))?.status())
+    }
+}
+
+/// Carries a change out to its end, also when whoever asked for it goes away.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Result<T, DeployError>> + Send + 'static,
+) -> Result<T, DeployError> {
+    match tokio::spawn(change).await {
+        Ok(done) => done,
+        Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+    }
+}
+
+impl Managed {
+    /// Runs until its end or the manager's.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let work = self.ending.clone().run_until_cancelled_owned(work);
+        tokio::spawn(work);
+    }
+
+    fn tell(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// The application's containers, as the engine has them.
+    fn containers(&self) -> Vec<View> {
+        let mut views = self.fleet.views();
+        views.retain(|view| {
+            view.labels
+                .get(APP_LABEL)
+                .is_some_and(|app| *app == self.name.as_str())
+        });
+        views
+    }
+
+    fn container(&self, hash: &ReleaseHash) -> Option<View> {
+        self.containers()
+            .into_iter()
+            .find(|view| release_of(view).as_ref() == Some(hash))
+    }
+
+    fn given(&self) -> Given {
+        Given {
+            registry: self.config.registry.clone(),
+            env: self.config.env.clone(),
+            network: self.config.network.clone(),
+            health_path: self.config.health_path.clone(),
+            health_timeout: self.config.health_timeout,
+        }
+    }
+}
+
+/// Which release a container belongs to, by its label.
+fn release_of(view: &View) -> Option<ReleaseHash> {
+    ReleaseHash::new(view.labels.get(RELEASE_LABEL)?).ok()
+}
+
+/// The time of day for records, RFC 3339 in UTC.
+fn now() -> String {
+    Timestamp::from_second(unix_seconds())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+        .to_string()
+}

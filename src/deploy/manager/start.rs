@@ -1,0 +1,150 @@
+//! The gateway's start: the release that was current becomes it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{DeployError, Managed, release_of};
+use crate::deploy::records::CurrentDocument;
+use crate::deploy::route::{Current, Release};
+use crate::names::ReleaseHash;
+use crate::spec::{REVISION_LABEL, WorkloadSpec};
+
+/// The first pause before what did not work is tried again; it doubles.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Between two looks whether the engine has told its containers.
+const ENGINE_PAUSE: Duration = Duration::from_millis(20);
+
+impl Managed {
+    /// Finds out which release is current, and tries until that is known or somebody else has said
+    /// so by a switch. Requests are held until the first attempt is over.
+    pub(super) async fn begin(self: Arc<Self>) {
+        let mut pause = RETRY_MIN;
+        loop {
+            while self.fleet.engine().is_err() {
+                tokio::time::sleep(ENGINE_PAUSE).await;
+            }
+            let taken_up = self.take_up().await;
+            let error = match taken_up {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            tracing::warn!(app = %self.name, %error, "the current release cannot be taken up; it is tried again");
+            {
+                let mut state = self.state.lock();
+                if state.current_release().is_none() {
+                    state.current = Current::Nothing(error.to_string().into());
+                    self.publish(&state);
+                }
+            }
+            self.tell();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        self.tell();
+        self.tidy().await;
+    }
+
+    async fn take_up(self: &Arc<Self>) -> Result<(), DeployError> {
+        let document = match self.store.current().await {
+            Ok(document) => document,
+            Err(error) => {
+                self.adopt_what_runs().await;
+                return Err(error.into());
+            }
+        };
+        let history = self.store.history().await?;
+        {
+            let mut state = self.state.lock();
+            if state.last_switch.is_some() {
+                // Somebody has switched meanwhile.
+                return Ok(());
+            }
+            state.history = history;
+        }
+        let Some(document) = document else {
+            let mut state = self.state.lock();
+            if state.current_release().is_none() {
+                let reason = format!("no release of {} has been switched to yet", self.name);
+                state.current = Current::Nothing(reason.into());
+                self.publish(&state);
+            }
+            return Ok(());
+        };
+        self.take_up_release(&document).await
+    }
+
+    async fn take_up_release(
+        self: &Arc<Self>,
+        document: &CurrentDocument,
+    ) -> Result<(), DeployError> {
+        let hash = &document.hash;
+        if self.container(hash).is_none() {
+            // It is launched as any other; requests are held meanwhile.
+            self.launch(hash).await?;
+        }
+        let (release, ..) = self.read(hash).await?;
+        if !self.serve_first(&release) {
+            return Ok(());
+        }
+        tracing::info!(
+            app = %self.name, release = hash.short(), revision = release.revision,
+            "the current release is the one that was current before"
+        );
+        if let Some(view) = self.container(hash)
+            && let Err(error) = self.fleet.nudge(&view.name, None, None)
+        {
+            // The next request wakes it, or tells why that cannot be.
+            tracing::warn!(app = %self.name, %error, "the current release cannot be woken");
+        }
+        Ok(())
+    }
+
+    /// Without the store: the one release that runs is the one that was current.
+    async fn adopt_what_runs(&self) {
+        if self.state.lock().current_release().is_some() {
+            return;
+        }
+        let awake = self
+            .containers()
+            .into_iter()
+            .filter(|view| matches!(view.phase, "ready" | "starting"));
+        let mut running: Vec<(ReleaseHash, _)> = awake
+            .filter_map(|view| Some((release_of(&view)?, view)))
+            .collect();
+        let Some((hash, view)) = running.pop().filter(|_| running.is_empty()) else {
+            return;
+        };
+        let Some(facts) = self.fleet.container(view.name.as_str()).await else {
+            return;
+        };
+        // As much of it as the engine tells, for the time until the store is back.
+        let mut spec = WorkloadSpec::new(view.name.clone(), facts.image);
+        spec.labels = facts.labels;
+        spec.envs = facts.envs;
+        spec.port = facts.ports.first().copied();
+        let revision = view.labels.get(REVISION_LABEL);
+        let revision = revision.cloned().unwrap_or_default();
+        let release = self.know(&hash, &revision, spec);
+        if self.serve_first(&release) {
+            tracing::warn!(
+                app = %self.name, release = hash.short(), revision,
+                "the store is away; the one release that runs is taken for the current one"
+            );
+            self.tell();
+        }
+    }
+
+    /// Makes it current unless another one is by a switch.
+    fn serve_first(&self, release: &Arc<Release>) -> bool {
+        let mut state = self.state.lock();
+        if state.last_switch.is_some() {
+            return false;
+        }
+        state.candidates.remove(&release.hash);
+        state.current = Current::Release(release.clone());
+        self.publish(&state);
+        true
+    }
+}
