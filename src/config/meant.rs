@@ -68,6 +68,11 @@ fn parse_in(
 ) -> Result<Config, ConfigErrors> {
     let mut reading = Reading::new(base);
     reading.file(&Typed::read(text, file_name), env);
+    let config = &mut reading.draft.config;
+    // Scripts may be looked at apart from the configuration that they are for.
+    if !config.apps.is_empty() {
+        config.scripts.given.apps = Some(config.apps.keys().cloned().collect());
+    }
     reading.environment(env);
     reading.finish(env)
 }
