@@ -232,7 +232,8 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         let client = exchange.client;
         client.upgraded.set(true);
         let also = (client.clone(), self.meters.shared().tunnel());
-        let tunnel = upgrade::tunnel(on_client, on_application, lease, also);
+        let protocol = upgrade::Protocol::of(response.headers());
+        let tunnel = upgrade::tunnel(on_client, on_application, lease, protocol, also);
         tokio::task::spawn_local(self.tasks.track_future(tunnel));
         Ok(response.map(|_| AnswerBody::made("")))
     }

@@ -19,6 +19,7 @@ mod respond;
 mod socket;
 mod upgrade;
 mod upstream;
+mod websocket;
 mod worker;
 
 #[cfg(test)]
