@@ -256,7 +256,8 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         client.upgraded.set(true);
         let stats = visit.as_ref().map(|visit| visit.stats().clone());
         let also = (client.clone(), self.meters.shared().tunnel(), visit);
-        let tunnel = upgrade::tunnel(on_client, on_application, lease, stats, also);
+        let protocol = upgrade::Protocol::of(response.headers());
+        let tunnel = upgrade::tunnel(on_client, on_application, lease, (protocol, stats), also);
         tokio::task::spawn_local(self.tasks.track_future(tunnel));
         Ok(response.map(|_| AnswerBody::made("")))
     }

@@ -21,6 +21,7 @@ mod respond;
 mod socket;
 mod upgrade;
 mod upstream;
+mod websocket;
 mod worker;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod apps;
 mod bodies;
 mod canary;
 mod counts;
+mod draining;
 mod errors;
 mod forwarding;
 mod rig;
