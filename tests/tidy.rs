@@ -36,6 +36,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("deploy::configuration::*", 1),
     ("deploy::env_file", 1),
     ("deploy::plan::*", 1),
+    ("deploy::records", 1),
     ("runtime", 2),
     ("store::*", 2),
     ("script::*", 2),
