@@ -18,7 +18,7 @@
 //!
 //! - vocabulary: [`names`], [`clock`], [`metrics`];
 //! - pure: [`config`], [`decision`], [`spec`], [`target`], [`lifecycle::gate`], [`lifecycle::machine`];
-//! - ports and engines: [`runtime`] (the trait), [`script`];
+//! - ports and engines: [`runtime`] (the trait), [`script`], [`store`], [`https`];
 //! - adapters and drivers: `runtime::docker`, `runtime::process`, `runtime::fake`,
 //!   [`lifecycle::fleet`] with its workloads;
 //! - services: [`proxy`];
@@ -47,6 +47,7 @@ pub mod config;
 pub mod decision;
 pub mod demo;
 pub mod deploy;
+pub mod https;
 pub mod lifecycle;
 pub mod log;
 pub mod metrics;
@@ -55,4 +56,5 @@ pub mod proxy;
 pub mod runtime;
 pub mod script;
 pub mod spec;
+pub mod store;
 pub mod target;
