@@ -61,8 +61,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// A client that gives up a connection attempt (names and TCP, not TLS) after `connect_time_max`.
-    /// Fails when a file of certificates that the environment names cannot be used.
+    /// A client that gives up a connection attempt (TCP, not TLS) after `connect_time_max`.
     pub fn new(trusted: ClientConfig, proxies: Arc<Matcher>, connect_time_max: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -267,5 +266,118 @@ impl Write for Stream {
         parts: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(context, parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Asks for an address with a proxy that answers `refusal`; returns what the proxy was asked
+    /// and what the client says.
+    async fn through_a_proxy(url: &str, proxy: &str, refusal: &str) -> (String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = proxy.replace("PORT", &port.to_string());
+        let env = |name: &str| (name == "ALL_PROXY").then(|| proxy.clone());
+        let client: HttpsClient<Empty<bytes::Bytes>> = HttpsClient::new(
+            trusted(|_| None).unwrap(),
+            proxies(env),
+            Duration::from_secs(30),
+        );
+        let request = Request::get(url).body(Empty::new()).unwrap();
+        let asked = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(connection.read_u8().await.unwrap());
+            }
+            connection.write_all(refusal.as_bytes()).await.unwrap();
+            String::from_utf8(head).unwrap()
+        };
+        let sent = client.send(request);
+        let (asked, answer) = if refusal.is_empty() {
+            (String::new(), sent.await)
+        } else {
+            tokio::join!(asked, sent)
+        };
+        let said = match answer {
+            Ok(answer) => answer.status().to_string(),
+            Err(error) => {
+                let causes = std::iter::successors(std::error::Error::source(&error), |error| {
+                    error.source()
+                });
+                causes.map(|cause| format!("{cause}; ")).collect()
+            }
+        };
+        (asked, said)
+    }
+
+    #[tokio::test]
+    async fn an_https_server_is_reached_by_a_tunnel_and_an_http_one_by_its_whole_address() {
+        let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+        let (asked, said) = through_a_proxy(
+            "https://s3.test/bucket?x=1",
+            "http://ada:p%3Ass@127.0.0.1:PORT",
+            refusal,
+        )
+        .await;
+        assert!(
+            asked.starts_with("CONNECT s3.test:443 HTTP/1.1\r\n"),
+            "{asked}"
+        );
+        // "ada:p:ss"
+        let credentials = "proxy-authorization: basic ywrhona6c3m=";
+        assert!(asked.to_lowercase().contains(credentials), "{asked}");
+        assert!(!asked.contains("bucket"), "{asked}");
+        assert!(said.contains("through the proxy: "), "{said}");
+        assert!(!said.contains("p:ss") && !said.contains("p%3Ass"), "{said}");
+
+        let (asked, said) =
+            through_a_proxy("http://s3.test/bucket?x=1", "127.0.0.1:PORT", refusal).await;
+        assert!(
+            asked.starts_with("GET http://s3.test/bucket?x=1 HTTP/1.1\r\n"),
+            "{asked}"
+        );
+        assert!(said.starts_with("407"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_cannot_be_spoken_to_is_an_error_and_no_way_around_it() {
+        for proxy in ["https://127.0.0.1:PORT", "socks5://127.0.0.1:PORT"] {
+            let (_, said) = through_a_proxy("https://s3.test/", proxy, "").await;
+            assert!(said.contains("only proxies with http://"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_clouds_own_addresses_are_never_asked_through_a_proxy() {
+        let matcher = proxies(|name| (name == "ALL_PROXY").then(|| "http://proxy:1".to_owned()));
+        let is_proxied = |uri: &str| matcher.intercept(&uri.parse().unwrap()).is_some();
+        assert!(is_proxied("http://10.0.0.1/") && is_proxied("https://sts.amazonaws.com/"));
+        for metadata in [
+            "http://169.254.169.254/latest",
+            "http://169.254.170.2/creds",
+            "http://[fd00:ec2::254]/latest",
+        ] {
+            assert!(!is_proxied(metadata), "{metadata}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_compiled_in_and_a_named_bundle_must_have_some() {
+        assert!(trusted(|_| None).is_ok());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let env = |name: &str| (name == "SSL_CERT_FILE").then(|| path.display().to_string());
+        assert!(trusted(env).unwrap_err().contains("No such file"));
+        for content in ["", "not PEM", "-----BEGIN CERTIFICATE-----\n"] {
+            std::fs::write(&path, content).unwrap();
+            let error = trusted(env).unwrap_err();
+            assert!(error.starts_with("SSL_CERT_FILE: "), "{content:?}: {error}");
+        }
     }
 }

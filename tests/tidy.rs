@@ -82,6 +82,9 @@ const STATUS_MAKERS: &[&str] = &["proxy::respond", "decision", "script", "admin"
 /// Whose words only the sample application and the demonstration know.
 const SAMPLE_WORDS: [&str; 2] = ["minion", "session"];
 
+/// Names that others chose and that have such a word in them.
+const NAMES_OF_OTHERS: [&str; 2] = ["aws_session_token", "aws_role_session_name"];
+
 struct File {
     /// From the repository's top, for messages.
     name: String,
@@ -290,7 +293,10 @@ fn only_the_sample_application_knows_its_words() {
             continue;
         }
         for (n, line) in file.text.lines().enumerate() {
-            let lower = line.to_lowercase();
+            let mut lower = line.to_lowercase();
+            for name in NAMES_OF_OTHERS {
+                lower = lower.replace(name, "");
+            }
             let known = SAMPLE_WORDS.iter().filter(|word| lower.contains(**word));
             problems.extend(known.map(|word| format!("{}:{}: {word:?}", file.name, n + 1)));
         }

@@ -116,6 +116,8 @@ pub(super) fn open(
         );
     let builder = builder
         .with_bucket_name(bucket)
+        // Not all servers know how to delete several objects at once.
+        .with_disable_bulk_delete(true)
         .with_virtual_hosted_style_request(is_virtual_hosted)
         .with_client_options(client)
         .with_http_connector(Connector {
@@ -158,12 +160,17 @@ fn retries(time_max: Duration) -> RetryConfig {
 
 /// Checks an endpoint: scheme and machine, perhaps a path.
 fn server(endpoint: &str) -> Result<String, String> {
-    // It may hold credentials where a machine's name should be: it is not repeated.
+    // It may hold credentials that stand where they should not: it is not repeated.
     let not_an_endpoint = || "the endpoint must be like https://s3.example.com".to_owned();
     let uri: Uri = endpoint.parse().map_err(|_| not_an_endpoint())?;
-    let authority = uri.authority().ok_or_else(not_an_endpoint)?;
-    if authority.as_str().contains('@') {
+    if endpoint.contains('@') {
         return Err("the endpoint must hold no credentials".to_owned());
+    }
+    let authority = uri.authority().ok_or_else(not_an_endpoint)?;
+    let port = authority.as_str().strip_prefix(authority.host());
+    let is_numbered = port == Some("") || authority.port_u16().is_some();
+    if authority.host().is_empty() || !is_numbered {
+        return Err(not_an_endpoint());
     }
     match uri.scheme_str() {
         Some("http" | "https") if uri.query().is_none() => {
@@ -212,6 +219,8 @@ mod tests {
             assert_eq!(server(given).as_deref(), Ok(expected));
         }
         for bad in [
+            "http://minio:port",
+            "http://:9000",
             "minio:9000",
             "s3.example.com",
             "ftp://a",
