@@ -21,7 +21,7 @@ pub struct Problem {
     kind: &'static str,
     detail: String,
     errors: Vec<FieldError>,
-    log: Vec<String>,
+    log: Box<[String]>,
     retry_after: Option<Duration>,
     challenge: Option<&'static str>,
 }
@@ -62,7 +62,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             errors: Vec::new(),
-            log: Vec::new(),
+            log: Box::default(),
             retry_after: None,
             challenge: None,
         }
@@ -111,7 +111,7 @@ impl Problem {
 
     /// What the container that it is about has said last.
     pub fn with_log(mut self, log: Vec<String>) -> Self {
-        self.log = log;
+        self.log = log.into();
         self
     }
 

@@ -45,7 +45,7 @@ pub enum Command {
     Rollback(App),
     /// Store, launch and switch to a release; nothing changes when it does not get healthy
     #[command(after_help = EXIT_CODES)]
-    Deploy(deploy::Deploy),
+    Deploy(Box<deploy::Deploy>),
     /// Tell the applications, their releases and their numbers
     Status(Status),
     /// Tell which release was current when, and who said so

@@ -196,16 +196,21 @@ impl Manager {
                 .apps
                 .get(name)
                 .ok_or_else(|| DeployError::UnknownApp(name.to_owned())),
-            None if self.apps.len() == 1 => Ok(&self.apps.values().collect::<Vec<_>>()[0]),
-            None if self.apps.is_empty() => Err(DeployError::WhichApp(
+            None => self.only(),
+        }
+    }
+
+    fn only(&self) -> Result<&Arc<Managed>, DeployError> {
+        let mut apps = self.apps.values();
+        match (apps.next(), apps.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => Err(DeployError::WhichApp(
                 "gateway.toml has no [apps.NAME]".to_owned(),
             )),
-            None => {
+            _ => {
                 let names: Vec<&str> = self.apps.keys().map(AppName::as_str).collect();
-                Err(DeployError::WhichApp(format!(
-                    "there are {}",
-                    names.join(", ")
-                )))
+                let names = names.join(", ");
+                Err(DeployError::WhichApp(format!("there are {names}")))
             }
         }
     }

@@ -234,7 +234,8 @@ mod tests {
         let digest = format!("sha256:{HEX}");
         let by_digest = format!("ghcr.io/a/b@{digest}");
         let by_both = format!("ghcr.io/a/b:2@{digest}");
-        let table: [(&str, &str, &str, Option<&str>, Option<&str>); 17] = [
+        type Row<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, Option<&'a str>);
+        let table: [Row<'_>; 17] = [
             ("shop", "docker.io", "library/shop", Some("latest"), None),
             ("shop:1", "docker.io", "library/shop", Some("1"), None),
             ("me/shop:1", "docker.io", "me/shop", Some("1"), None),

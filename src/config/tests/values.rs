@@ -172,7 +172,7 @@ fn every_key_reaches_its_place() {
                     ),
                 ]),
                 time_zone: jiff::tz::TimeZone::get("America/New_York").unwrap(),
-                apps: None,
+                apps: Some(["a", "B.1"].map(app).into()),
             },
             shadow: Shadow::Hold,
             shadow_requests_max: 7,
