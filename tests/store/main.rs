@@ -81,7 +81,7 @@ fn main() -> ExitCode {
                 trial(format!("s3::{name}"), move || Ok(moto), *run, handle)
             }));
         }
-        Err(reason) => trials.extend(without_server(reason)),
+        Err(reason) => trials.extend(without_server(reason, args.list)),
     }
     let conclusion = libtest_mimic::run(&args, trials);
     drop(moto);
@@ -125,10 +125,10 @@ fn trial<T: Send + 'static>(
     })
 }
 
-fn without_server(reason: &str) -> Vec<Trial> {
+fn without_server(reason: &str, is_listing: bool) -> Vec<Trial> {
     let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
     let required = required.split([',', ' ']).any(|one| one == "s3");
-    if !required {
+    if !required && !is_listing {
         eprintln!("the trials on buckets are ignored: {reason}");
     }
     let alike = behaviours::ALL.iter().map(|behaviour| behaviour.name);
