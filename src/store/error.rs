@@ -23,7 +23,7 @@ pub enum StoreError {
         doing: Doing,
         reason: String,
     },
-    /// No room. Nothing was changed.
+    /// No room. The document that was to be written is as it was.
     #[error("the disk of the store {place} is full ({doing})")]
     Full { place: Place, doing: Doing },
     /// The store is there and says no: credentials, permissions, a read-only disk.
