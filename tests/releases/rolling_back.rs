@@ -252,5 +252,5 @@ async fn without_the_setting_nothing_goes_back_by_itself(stage: Stage) {
     traffic.end().await;
     assert_eq!(api.status().await["current"], hash);
     let counted = &api.release(&hash).await["since_last_switch"];
-    assert!(counted["failures"].as_u64() >= Some(200), "{counted}");
+    assert!(counted["failed"].as_u64() >= Some(200), "{counted}");
 }
