@@ -48,7 +48,7 @@ impl Log {
 pub struct Gateway {
     bench: Bench,
     child: Child,
-    pid: Pid,
+    pub pid: Pid,
     pub log: Log,
     /// Where requests come in, as it logged it.
     pub public: String,

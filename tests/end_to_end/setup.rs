@@ -18,6 +18,8 @@ pub struct Setup {
     config: Table,
     scripts: BTreeMap<String, String>,
     pub envs: BTreeMap<String, String>,
+    /// A command line that the program and its arguments are added to; empty: they are run as they are.
+    pub under: Vec<String>,
 }
 
 impl Setup {
@@ -27,6 +29,7 @@ impl Setup {
             config: Table::new(),
             scripts: BTreeMap::from([("session.rhai".to_owned(), scripts::SHIPPED.to_owned())]),
             envs: BTreeMap::new(),
+            under: Vec::new(),
         };
         let setup = setup
             .set("public.listen", "127.0.0.1:0")
@@ -45,14 +48,14 @@ impl Setup {
         }
     }
 
-    /// Sets `table.key`.
+    /// Sets `table.key`, or `table.name.key`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        let (table, key) = key.split_once('.').expect("table.key");
-        let table = self
-            .config
-            .entry(table)
-            .or_insert_with(|| Table::new().into());
-        let table = table.as_table_mut().expect("a table");
+        let (tables, key) = key.rsplit_once('.').expect("table.key");
+        let mut table = &mut self.config;
+        for name in tables.split('.') {
+            let inner = table.entry(name).or_insert_with(|| Table::new().into());
+            table = inner.as_table_mut().expect("a table");
+        }
         table.insert(key.to_owned(), value.into());
         self
     }
@@ -107,8 +110,11 @@ impl Setup {
 
     /// The program with arguments and with this environment and no more than any program needs.
     pub fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wakegate"));
+        let program = env!("CARGO_BIN_EXE_wakegate");
+        let mut words = self.under.iter().map(String::as_str).chain([program]);
+        let mut command = std::process::Command::new(words.next().expect("a program"));
         command
+            .args(words)
             .args(arguments)
             .current_dir(self.bench.dir())
             .env_clear()

@@ -91,11 +91,12 @@ impl Managed {
                 app: self.name.clone(),
             });
         };
+        // Until it is current, nothing is routed to it: it would be put to sleep while it wakes.
+        let _staying = self.tidying.read().await;
         match self.container(&hash) {
             Some(view) => self.wake_again(&hash, &view.name).await?,
             // Somebody has removed it; its configuration and the registry still have it.
             None => {
-                let _staying = self.tidying.read().await;
                 self.carry_out_launch(&hash).await?;
             }
         }

@@ -202,6 +202,24 @@ async fn what_is_not_launched_or_not_known_is_not_switched_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_that_is_gone_back_to_is_not_put_to_sleep_while_it_wakes() {
+    let rig = Rig::new(|_| {}).await;
+    let first = rig.go_live("1").await;
+    rig.go_live("2").await;
+    rig.asleep(&first).await;
+    let going_back = rig.roll_back();
+    let tidying = async {
+        rig.until(|rig| rig.is_running(&first)).await;
+        assert_ne!(rig.current(), Some(first.clone()), "it is not ready yet");
+        rig.manager.managed(None).unwrap().tidy().await;
+    };
+    let (back, ()) = tokio::join!(going_back, tidying);
+    back.unwrap();
+    assert_eq!(rig.current(), Some(first.clone()));
+    assert!(rig.is_running(&first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_canary_leaves_the_current_release_where_it_is_until_it_is_switched_to() {
     let rig = Rig::new(|_| {}).await;
     let first = rig.go_live("1").await;

@@ -1,0 +1,212 @@
+//! Where images come from: a registry by the usual name, an archive in the store, or what the engine has.
+
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use serde_json::json;
+
+use crate::bench::until;
+use crate::lines;
+use crate::seen;
+use crate::servers::Registry;
+use crate::stage::{APP, Stage, start};
+
+lines![
+    Registry an_image_is_pulled_by_the_applications_name_and_the_revision,
+    Registry what_the_registry_has_anew_is_pulled_when_that_is_said,
+    Registry an_image_that_the_registry_does_not_have_is_missing,
+    Registry while_the_registry_is_away_a_launch_fails_and_the_current_release_serves_on,
+    Registry the_status_tells_whether_the_registry_answers,
+    Docker an_image_is_loaded_from_an_archive_in_the_store,
+    Docker an_archive_that_is_none_or_not_there_is_told,
+];
+
+async fn has_image(stage: &Stage, name: &str) -> bool {
+    stage.engine().raw().inspect_image(name).await.is_ok()
+}
+
+async fn an_image_is_pulled_by_the_applications_name_and_the_revision(stage: Stage) {
+    let registry = Registry::start(stage.dir());
+    let base = stage.bench().image();
+    let image = registry.take(&stage, &base, APP, "42").await;
+    assert_eq!(image, format!("{}/shop:42", registry.name));
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    assert!(!has_image(&stage, &image).await);
+    let release = stage.release("42").without("image");
+    let hash = api.stored(&release).await;
+    let launched = api.launch(&hash).await.ok();
+    assert_eq!(launched["image"], image);
+    assert!(has_image(&stage, &image).await);
+    let made = seen::container(stage.bench(), &release.container()).await;
+    assert_eq!(made.expect("it is there").image, image);
+    api.switched(&hash).await;
+    assert_eq!(api.answering().await, "42");
+}
+
+/// The digest that the registry's image has on the engine.
+async fn id_of(stage: &Stage, name: &str) -> String {
+    let found = stage.engine().raw().inspect_image(name).await;
+    found.expect("an image").id.expect("an id")
+}
+
+async fn what_the_registry_has_anew_is_pulled_when_that_is_said(stage: Stage) {
+    let registry = Registry::start(stage.dir());
+    let base = stage.bench().image();
+    let image = registry.take(&stage, &base, APP, "latest").await;
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    // The engine has another image of that name: one with one more label.
+    let other = crate::keeping::image_of_its_own(&stage, "other").await;
+    let options = bollard::query_parameters::TagImageOptionsBuilder::default()
+        .repo(&format!("{}/shop", registry.name))
+        .tag("latest")
+        .build();
+    let tagged = stage.engine().raw().tag_image(&other, Some(options)).await;
+    tagged.expect("a tag");
+    let there = id_of(&stage, &image).await;
+    let missing = stage.release("one").with("image", image.as_str());
+    api.deployed(&missing).await;
+    assert_eq!(id_of(&stage, &image).await, there);
+    let always = stage
+        .release("two")
+        .with("image", image.as_str())
+        .with("pull", "always");
+    api.deployed(&always).await;
+    assert_eq!(id_of(&stage, &image).await, id_of(&stage, &base).await);
+    assert_eq!(api.answering().await, "two");
+}
+
+async fn an_image_that_the_registry_does_not_have_is_missing(stage: Stage) {
+    let registry = Registry::start(stage.dir());
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    let old = stage.release("old");
+    api.deployed(&old).await;
+    let hash = api.stored(&stage.release("43").without("image")).await;
+    let problem = api.launch(&hash).await.problem(422, "image_missing");
+    let name = format!("{}/shop:43", registry.name);
+    assert!(problem["detail"].to_string().contains(&name), "{problem}");
+    assert_eq!(api.answering().await, "old");
+    assert_eq!(seen::names(stage.bench()).await, [old.container()]);
+}
+
+async fn while_the_registry_is_away_a_launch_fails_and_the_current_release_serves_on(stage: Stage) {
+    let mut registry = Registry::start(stage.dir());
+    let base = stage.bench().image();
+    registry.take(&stage, &base, APP, "44").await;
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    let old = stage.release("old");
+    let old_hash = api.deployed(&old).await;
+    let release = stage.release("44").without("image");
+    let hash = api.stored(&release).await;
+    registry.end();
+    let problem = api.launch(&hash).await.problem(503, "registry_unreachable");
+    assert!(
+        problem["detail"].to_string().contains(&registry.name),
+        "{problem}"
+    );
+    assert_eq!(api.answering().await, "old");
+    assert_eq!(api.status().await["current"], old_hash);
+    assert_eq!(seen::names(stage.bench()).await, [old.container()]);
+    registry.come_back();
+    api.launch(&hash).await.ok();
+    api.switched(&hash).await;
+    assert_eq!(api.answering().await, "44");
+}
+
+async fn the_status_tells_whether_the_registry_answers(stage: Stage) {
+    let mut registry = Registry::start(stage.dir());
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    let status = api.until("it is told as up", |status| {
+        status["registry"]["state"] == "up"
+    });
+    assert_eq!(status.await["registry"]["place"], registry.name.as_str());
+    registry.end();
+    let status = api.until("it is told as down", |status| {
+        status["registry"]["state"] == "down"
+    });
+    assert!(status.await["registry"]["reason"].as_str().is_some());
+}
+
+async fn an_image_is_loaded_from_an_archive_in_the_store(stage: Stage) {
+    let image = crate::keeping::image_of_its_own(&stage, "archived").await;
+    let raw = stage.engine().raw();
+    let mut archive = BytesMut::new();
+    let mut parts = raw.export_image(&image);
+    while let Some(part) = parts.next().await {
+        archive.extend_from_slice(&part.expect("a part of it"));
+    }
+    drop(parts);
+    let options = bollard::query_parameters::RemoveImageOptionsBuilder::default().force(true);
+    raw.remove_image(&image, Some(options.build()), None)
+        .await
+        .expect("it is removed");
+    stage.shelf().put("images/shop.tar", &archive).await;
+    let (_gateway, api) = stage.start().await;
+    let release = stage
+        .release("one")
+        .with("image", image.as_str())
+        .with("archive", "images/shop.tar");
+    assert!(!has_image(&stage, &image).await);
+    api.deployed(&release).await;
+    assert_eq!(api.answering().await, "one");
+    assert!(has_image(&stage, &image).await);
+    let made = seen::container(stage.bench(), &release.container()).await;
+    assert_eq!(made.expect("it is there").image, image);
+}
+
+async fn an_archive_that_is_none_or_not_there_is_told(stage: Stage) {
+    let (_gateway, api) = stage.start().await;
+    let old = stage.release("old");
+    let old_hash = api.deployed(&old).await;
+    let release = |key: &str| {
+        stage
+            .release("new")
+            .with("image", "nobody/has:this")
+            .with("archive", key)
+    };
+    let hash = api.stored(&release("images/none.tar")).await;
+    let problem = api.launch(&hash).await.problem(422, "unknown_archive");
+    assert!(
+        problem["detail"].to_string().contains("images/none.tar"),
+        "{problem}"
+    );
+    stage
+        .shelf()
+        .put("images/text.tar", b"this is no archive")
+        .await;
+    let hash = api.stored(&release("images/text.tar")).await;
+    let answer = api.launch(&hash).await;
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    for outside in ["../outside.tar", "/etc/passwd"] {
+        let answer = api.store(release(outside).bytes()).await;
+        let refused = match answer.status {
+            201 => {
+                let hash = answer.json()["hash"].as_str().expect("a hash").to_owned();
+                api.launch(&hash).await
+            }
+            _ => answer,
+        };
+        assert_eq!(refused.status, 422, "{outside}: {}", refused.text());
+    }
+    until("nothing is left of it", || async {
+        (seen::names(stage.bench()).await == [old.container()]).then_some(())
+    })
+    .await;
+    assert_eq!(api.status().await["current"], old_hash);
+    assert_eq!(api.answering().await, "old");
+    let failed = api.status().await["failed_launches"].clone();
+    assert_ne!(failed, json!([]));
+}

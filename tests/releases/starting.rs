@@ -1,0 +1,241 @@
+//! A gateway that starts: it takes up the release that was current, whatever has become of it meanwhile.
+
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::bench::{Kind, STATE_DIR, until};
+use crate::client::Answer;
+use crate::lines;
+use crate::seen;
+use crate::stage::Stage;
+use crate::world;
+
+lines![
+    Both the_running_current_release_is_adopted_as_it_is,
+    Both a_current_release_that_sleeps_is_woken_or_left_asleep_and_serves,
+    Both a_current_release_whose_container_is_gone_is_launched_again_while_requests_are_held,
+    Process nothing_was_ever_switched_to_and_that_is_said,
+    Process the_listeners_are_open_before_the_current_release_is_awake,
+    Process a_current_release_that_cannot_be_launched_is_told_and_mended_by_a_switch,
+    Process a_current_json_that_cannot_be_read_is_told_and_nothing_is_removed,
+    Process what_another_gateway_has_switched_to_meanwhile_counts,
+    Process a_gateway_that_is_told_to_end_loses_nothing,
+    Process history_and_way_back_outlive_the_gateway,
+];
+
+async fn the_running_current_release_is_adopted_as_it_is(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let release = stage.release("one");
+    let hash = api.deployed(&release).await;
+    gateway.kill();
+    assert_eq!(seen::running(stage.bench()).await, [release.container()]);
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "one");
+    assert_eq!(api.status().await["current"], hash);
+    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    assert_eq!(seen::names(stage.bench()).await, [release.container()]);
+}
+
+async fn a_current_release_that_sleeps_is_woken_or_left_asleep_and_serves(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let release = stage.release("one").sleeps_after("300ms");
+    let hash = api.deployed(&release).await;
+    api.until_phase(&hash, "stopped").await;
+    gateway.kill();
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "one");
+    assert_eq!(api.status().await["current"], hash);
+    assert_eq!(seen::names(stage.bench()).await, [release.container()]);
+}
+
+async fn a_current_release_whose_container_is_gone_is_launched_again_while_requests_are_held(
+    stage: Stage,
+) {
+    let (gateway, api) = stage.start().await;
+    let release = stage.release("one").env("BOOT_DELAY", "1s");
+    let hash = api.deployed(&release).await;
+    let id = seen::container(stage.bench(), &release.container())
+        .await
+        .expect("it is there")
+        .id;
+    gateway.kill();
+    match stage.bench().kind() {
+        Kind::Docker(engine) => {
+            let options = RemoveContainerOptionsBuilder::default().force(true).build();
+            let removed = engine.raw().remove_container(&id, Some(options)).await;
+            removed.expect("it is removed");
+        }
+        Kind::Process => {
+            world::signal_processes_of(&id, Signal::KILL);
+            std::fs::remove_dir_all(stage.dir().join(STATE_DIR).join(&id)).expect("a folder");
+        }
+    }
+    assert!(seen::names(stage.bench()).await.is_empty());
+    let (_gateway, api) = stage.start().await;
+    let held = (0..5).map(|_| {
+        let api = api.clone();
+        tokio::spawn(async move { api.answering().await })
+    });
+    for held in held.collect::<Vec<_>>() {
+        assert_eq!(held.await.expect("an answer"), "one");
+    }
+    assert_eq!(api.status().await["current"], hash);
+    assert_eq!(seen::running(stage.bench()).await, [release.container()]);
+    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    // It was current before and is so now: nothing has been switched.
+    assert_eq!(stage.shelf().history().await.len(), 1);
+}
+
+async fn nothing_was_ever_switched_to_and_that_is_said(stage: Stage) {
+    let (_gateway, api) = stage.start().await;
+    let status = api.until("it has looked", |status| status["state"] == "none");
+    let reason = status.await["reason"].to_string();
+    assert!(reason.contains("switched"), "{reason}");
+    let answer = api.client.get("/x").await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let page = api.client.navigate("/x").await;
+    assert_eq!(page.status, 503);
+    assert!(page.header("content-type").starts_with("text/html"));
+}
+
+async fn the_listeners_are_open_before_the_current_release_is_awake(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let release = stage.release("one").env("BOOT_DELAY", "3s");
+    api.deployed(&release).await;
+    gateway.kill();
+    stage
+        .bench()
+        .kill(&container_id(&stage, &release.container()).await)
+        .await;
+    let began = Instant::now();
+    // Returns when both listen.
+    let (_gateway, api) = stage.start().await;
+    api.status().await;
+    let opened = began.elapsed();
+    assert_eq!(api.answering().await, "one");
+    let answered = began.elapsed();
+    assert!(
+        answered - opened > Duration::from_secs(1),
+        "open after {opened:?}, answered after {answered:?}"
+    );
+}
+
+async fn container_id(stage: &Stage, name: &str) -> String {
+    let found = seen::container(stage.bench(), name).await;
+    found.expect("it is there").id
+}
+
+async fn a_current_release_that_cannot_be_launched_is_told_and_mended_by_a_switch(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let release = stage.release("one");
+    let hash = api.deployed(&release).await;
+    gateway.kill();
+    let id = container_id(&stage, &release.container()).await;
+    world::signal_processes_of(&id, Signal::KILL);
+    std::fs::remove_dir_all(stage.dir().join(STATE_DIR).join(&id)).expect("a folder");
+    let shelf = stage.shelf();
+    let file = stage.dir().join(format!("store/container.{hash}.json"));
+    std::fs::rename(&file, stage.dir().join("away")).expect("a file");
+    let (_gateway, api) = stage.start().await;
+    let told = api.until("it is told why", |status| !status["reason"].is_null());
+    let told = told.await;
+    assert!(told["reason"].to_string().contains(&hash), "{told}");
+    // A new release mends it.
+    api.deployed(&stage.release("two")).await;
+    assert_eq!(api.answering().await, "two");
+    assert_eq!(shelf.told().await, ["switch one", "switch two"]);
+}
+
+async fn a_current_json_that_cannot_be_read_is_told_and_nothing_is_removed(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let [old, new] = ["old", "new"].map(|revision| stage.release(revision));
+    api.deployed(&old).await;
+    api.deployed(&new).await;
+    seen::until_running(stage.bench(), &[&new.container()]).await;
+    gateway.kill();
+    let whole = stage
+        .shelf()
+        .get("current.json")
+        .await
+        .expect("it is there");
+    stage
+        .shelf()
+        .put("current.json", b"{\"hash\": \"half")
+        .await;
+    let (gateway, api) = stage.start().await;
+    // What runs and is the only one is taken for it, or the requests wait; none is lost for good.
+    let status = api.until("it has looked", |status| {
+        !status["reason"].is_null() || status["state"] == "ready"
+    });
+    let status = status.await;
+    assert_eq!(seen::names(stage.bench()).await.len(), 2, "{status}");
+    assert_eq!(seen::running(stage.bench()).await, [new.container()]);
+    gateway.kill();
+    stage.shelf().put("current.json", &whole).await;
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "new");
+    assert_eq!(api.status().await["previous"], old.hash());
+}
+
+/// The store is what counts, not what the engine has.
+async fn what_another_gateway_has_switched_to_meanwhile_counts(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let [old, new] = ["old", "new"].map(|revision| stage.release(revision));
+    let old_hash = api.deployed(&old).await;
+    let new_hash = api.stored(&new).await;
+    gateway.kill();
+    let mut current = stage.shelf().current().await;
+    current["hash"] = json!(new_hash);
+    current["revision"] = json!("new");
+    let text = serde_json::to_vec(&current).expect("JSON");
+    stage.shelf().put("current.json", &text).await;
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "new");
+    assert_eq!(api.status().await["current"], new_hash);
+    until("the old one does not run", || async {
+        (seen::running(stage.bench()).await == [new.container()]).then_some(())
+    })
+    .await;
+    drop(old_hash);
+}
+
+async fn a_gateway_that_is_told_to_end_loses_nothing(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    let hash = api.deployed(&stage.release("one")).await;
+    let slow = {
+        let client = api.client.clone();
+        tokio::spawn(async move { Answer::to(client.request(Method::GET, "/slow?ms=1500")).await })
+    };
+    until("it is under way", || async {
+        (api.release(&hash).await["leases"] == 1).then_some(())
+    })
+    .await;
+    gateway.terminate();
+    assert_eq!(slow.await.expect("an answer").ok()["connstr"], "one");
+    assert_eq!(gateway.exit_code().await, Some(0));
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "one");
+    assert_eq!(
+        seen::starts(stage.bench(), &stage.release("one").container()).await,
+        1
+    );
+}
+
+async fn history_and_way_back_outlive_the_gateway(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    for revision in ["one", "two", "three"] {
+        api.deployed(&stage.release(revision)).await;
+    }
+    let history = api.history().await;
+    gateway.kill();
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.history().await, history);
+    for expected in ["two", "one"] {
+        api.roll_back().await.ok();
+        assert_eq!(api.answering().await, expected);
+    }
+}
