@@ -102,10 +102,11 @@ function focusNear(parent) {
   heading?.focus({ preventScroll: true });
 }
 
-/** A table's head. */
+/** A table's head. The column of the buttons has a name that only screen readers tell. */
 export function head(...columns) {
   const cells = columns.map(([text, attributes]) =>
-    el("th", { scope: "col", role: "columnheader", ...attributes }, text));
+    el("th", { scope: "col", role: "columnheader", ...attributes },
+      attributes?.class === "buttons" ? el("span", { class: "unseen" }, text) : text));
   return el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...cells));
 }
 

@@ -11,7 +11,7 @@ export function history(app) {
   const slot = place();
   const table = el("table", {},
     el("caption", { class: "unseen" }, `History of ${app}, newest first`),
-    head(["Release"], ["When"], ["By"], ["Kind"], ["", { class: "buttons" }]));
+    head(["Release"], ["When"], ["By"], ["Kind"], ["Actions", { class: "buttons" }]));
   table.hidden = true;
   const node = el("details", { ontoggle: () => node.open && load() }, el("summary", {}, "History"), slot,
     el("div", { class: "table", role: "region", "aria-label": `History of ${app}`, tabindex: "0" }, table));

@@ -75,7 +75,7 @@ const isAsleep = (word) => ["stopped", "paused", "failed"].includes(word);
 export function releases(app) {
   const table = el("table", { class: "stacks", role: "table" },
     el("caption", { class: "unseen" }, `Releases of ${app}`),
-    head(["Release"], ["Role"], ["Phase"], ["Open now"], ["Idle"], ["", { class: "buttons" }]));
+    head(["Release"], ["Role"], ["Phase"], ["Open now"], ["Idle"], ["Actions", { class: "buttons" }]));
   const none = el("p", { class: "empty" }, "No releases. Store a launch configuration below, launch it, switch to it.");
   const node = el("div", {}, none, el("div", { class: "table", role: "region", "aria-label": `Releases of ${app}` }, table));
   const create = () => release(app);

@@ -19,7 +19,7 @@ export function workloads() {
   const unmatched = document.getElementById("no-matches");
   const total = document.getElementById("workload-count");
   table.append(el("caption", { class: "unseen" }, "Workloads"),
-    head(["Name"], ["Phase"], ["In use"], ["Idle"], ["Address"], ["", { class: "buttons" }]));
+    head(["Name"], ["Phase"], ["In use"], ["Idle"], ["Address"], ["Actions", { class: "buttons" }]));
   document.getElementById("workload-making").append(workloadForm().node);
   let all = [];
   filter.addEventListener("input", draw);
