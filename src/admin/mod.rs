@@ -4,6 +4,7 @@ mod auth;
 mod body;
 pub mod client;
 mod listener;
+mod page;
 mod problem;
 mod releases;
 mod routes;

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::auth::{self, Guard};
 use crate::admin::body::{self, Deploy};
+use crate::admin::page;
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::releases;
 use crate::admin::scripts::{ScriptsView, Templates};
@@ -132,7 +133,8 @@ pub fn router(doors: Arc<Doors>, guard: Arc<Guard>) -> Router {
         .fold(Router::new(), with_route)
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(guard, auth::check));
+        .layer(from_fn_with_state(guard.clone(), auth::check))
+        .merge(page::routes(guard));
     with_route(guarded, ("/healthz", get(healthz)))
         .method_not_allowed_fallback(unknown_method)
         .with_state(doors)
@@ -396,13 +398,13 @@ async fn unknown_path(uri: Uri) -> Problem {
         StatusCode::NOT_FOUND,
         "unknown_path",
         format!(
-            "there is no {:?}; there are /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /status, /events, /launch, /switch, /rollback, /maintenance/up, /maintenance/down, /apps/{{app}}, /apps/{{app}}/releases, /apps/{{app}}/history, /apps/{{app}}/pause, /apps/{{app}}/resume, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
+            "there is no {:?}; there are /, /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /status, /events, /launch, /switch, /rollback, /maintenance/up, /maintenance/down, /apps/{{app}}, /apps/{{app}}/releases, /apps/{{app}}/history, /apps/{{app}}/pause, /apps/{{app}}/resume, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
             uri.path()
         ),
     )
 }
 
-async fn unknown_method(method: Method, uri: Uri) -> Problem {
+pub async fn unknown_method(method: Method, uri: Uri) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",

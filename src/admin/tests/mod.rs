@@ -7,6 +7,7 @@ mod doors;
 mod fleet;
 mod guard;
 mod listener;
+mod page;
 mod scripts;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,120 @@
+//! The status page in a real browser.
+//!
+//! Each trial runs `wakegate serve` as a child process over the process runtime, and Chromium before
+//! its page, driven by Playwright (tests/page/browser.py). What a click has done is looked at from the
+//! gateway's side. What no gateway can be brought into at will is played by a stage that serves the
+//! real page. Without Chromium or Playwright the trials are reported as ignored; when the environment
+//! variable `WAKEGATE_REQUIRE` names `chromium`, they fail instead.
+
+mod browser;
+mod looks;
+mod orders;
+mod reading;
+mod scene;
+mod stage;
+mod stream;
+
+// What the end-to-end lines run gateways with.
+#[allow(dead_code)]
+#[path = "../end_to_end/bench.rs"]
+mod bench;
+#[allow(dead_code)]
+#[path = "../end_to_end/client.rs"]
+mod client;
+#[allow(dead_code)]
+#[path = "../end_to_end/gateway.rs"]
+mod gateway;
+#[allow(dead_code)]
+#[path = "../end_to_end/scripts.rs"]
+mod scripts;
+#[allow(dead_code)]
+#[path = "../end_to_end/setup.rs"]
+mod setup;
+#[allow(dead_code)]
+#[path = "../end_to_end/world.rs"]
+mod world;
+
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use bench::{Bench, Kind};
+use browser::{Browser, Tools};
+
+/// For one trial; most take a few seconds. Only there so that nothing hangs.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(400);
+
+/// One thing that the page does.
+pub struct Case {
+    name: &'static str,
+    run: fn(Bench, Browser) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Cases by the names of their functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub const CASES: &[$crate::Case] = &[$($crate::Case {
+            name: concat!(module_path!(), "::", stringify!($name)),
+            run: |bench, browser| Box::pin($name(bench, browser)),
+        }),*];
+    };
+}
+use cases;
+
+const ALL: [&[Case]; 4] = [looks::CASES, reading::CASES, orders::CASES, stream::CASES];
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    // Browsers are large: more of them than cores only wait for each other.
+    args.test_threads = args.test_threads.or(Some(2));
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a tokio runtime");
+    let tools = Tools::find();
+    let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
+    let required = required.split([',', ' ']).any(|word| word == "chromium");
+    if let (Err(reason), false) = (&tools, required) {
+        eprintln!("the status page is not tested: {reason}");
+    }
+    let mut trials = Vec::new();
+    for case in ALL.into_iter().flatten() {
+        let name = case
+            .name
+            .split_once("::")
+            .map_or(case.name, |(_, name)| name);
+        let ignored = tools.is_err() && !required;
+        let (tools, handle) = (tools.clone(), tokio.handle().clone());
+        let body = move || handle.block_on(run(case, tools?));
+        trials.push(Trial::test(name, body).with_ignored_flag(ignored));
+    }
+    tokio.spawn(bench::clear_when_interrupted());
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Runs one case and removes what it made, however it ended. The page has to have done nothing wrong.
+async fn run(case: &'static Case, tools: Tools) -> Result<(), Failed> {
+    let bench = Bench::new(Kind::Process).await?;
+    let home = tempfile::tempdir()?;
+    let browser = Browser::start(&tools, home.path())?;
+    let body = tokio::spawn({
+        let (bench, browser) = (bench.clone(), browser.clone());
+        async move {
+            (case.run)(bench, browser.clone()).await;
+            browser.complaints().await
+        }
+    });
+    let abort = body.abort_handle();
+    let ended = tokio::time::timeout(TRIAL_TIME_MAX, body).await;
+    abort.abort();
+    drop(browser);
+    let cleared = bench.clear().await;
+    match ended {
+        Ok(Ok(complaints)) if complaints.is_empty() => cleared.map_err(Failed::from),
+        Ok(Ok(complaints)) => Err(Failed::from(format!("the page did wrong: {complaints:#?}"))),
+        Ok(Err(panicked)) => Err(Failed::from(format!("{panicked}\n{}", bench.story()))),
+        Err(_) => Err(Failed::from(format!("it does not end\n{}", bench.story()))),
+    }
+}
