@@ -87,7 +87,7 @@ pub async fn start(config: &config::Admin, parts: Parts) -> Result<Running, Star
     let tasks = TaskTracker::new();
     let ending = Ending::default();
     let guard = Arc::new(Guard::new(config, &address));
-    let doors = Arc::new(Doors::new(parts, tasks.clone()));
+    let doors = Arc::new(Doors::new(parts, tasks.clone(), ending.closing.clone()));
     let router = routes::router(doors, guard);
     tasks.spawn(listener.serve(router, tasks.clone(), ending.clone()));
     tasks.close();

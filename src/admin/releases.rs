@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ const BY_CHARS_MAX: usize = 200;
 
 /// Between two looks at what is counted, for who follows the status.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// Changes that come faster, such as those of an image that is being pulled, are told as one.
+const STATUS_PAUSE: Duration = Duration::from_millis(100);
 
 pub fn routes() -> [(&'static str, MethodRouter<Arc<Doors>>); 12] {
     [
@@ -106,16 +109,18 @@ async fn status(State(doors): State<Arc<Doors>>) -> Response {
     Json(whole_status(&doors)).into_response()
 }
 
-/// The status now, and again whenever it is another one.
+/// The status now, and again whenever it is another one, until the listener ends.
 async fn events(
     State(doors): State<Arc<Doors>>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let changes = doors.releases.changes();
+    let closing = doors.closing.clone();
     let begin = (doors, changes, String::new());
     let stream = futures_util::stream::unfold(begin, |(doors, mut changes, last)| async move {
         let mut first = last.is_empty();
         loop {
             if !first {
+                tokio::time::sleep(STATUS_PAUSE).await;
                 // What is counted changes without being told.
                 drop(tokio::time::timeout(STATUS_EVERY, changes.changed()).await);
             }
@@ -130,6 +135,7 @@ async fn events(
             }
         }
     });
+    let stream = stream.take_until(closing.cancelled_owned());
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::auth::{self, Guard};
@@ -50,11 +51,13 @@ pub struct Doors {
     pub releases: Arc<Manager>,
     orders: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// Cancelled when the listener ends; what would go on for ever ends then too.
+    pub closing: CancellationToken,
 }
 
 impl Doors {
     /// Orders run as tasks of `tasks`, so that they can be waited for.
-    pub fn new(parts: super::Parts, tasks: TaskTracker) -> Self {
+    pub fn new(parts: super::Parts, tasks: TaskTracker, closing: CancellationToken) -> Self {
         Self {
             workloads: parts.workloads,
             templates: parts.templates,
@@ -63,6 +66,7 @@ impl Doors {
             releases: parts.releases,
             orders: Arc::new(Semaphore::new(ORDERS_MAX)),
             tasks,
+            closing,
         }
     }
 

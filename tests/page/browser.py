@@ -46,8 +46,7 @@ class Browser:
             self.browser = await self.playwright.chromium.launch(
                 executable_path=self.chromium, args=ARGUMENTS
             )
-        if self.page is not None:
-            await self.page.context.close()
+        await self.close()
         context = await self.browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB"
         )
@@ -64,6 +63,12 @@ class Browser:
         await page.expose_function("complain", lambda text: self.complaints.append(text))
         await page.add_init_script(WATCH)
         await page.goto(url)
+
+    async def close(self):
+        """The page goes, and with it its profile."""
+        if self.page is not None:
+            await self.page.context.close()
+            self.page = None
 
     def heard(self, message):
         # That a request was refused or got no answer is what some of the tests are about.
@@ -98,6 +103,8 @@ class Browser:
     async def do(self, what, place=(), **how):
         if what == "open":
             return await self.open(**how)
+        if what == "close":
+            return await self.close()
         if what == "complaints":
             complaints, self.complaints[:] = list(self.complaints), []
             return complaints

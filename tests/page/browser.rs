@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
@@ -70,11 +71,14 @@ struct Driver {
     child: Child,
     orders: Option<ChildStdin>,
     answers: Lines<BufReader<ChildStdout>>,
+    /// What it stores goes in there.
+    _home: TempDir,
 }
 
 impl Browser {
-    /// What it stores goes into `dir`.
-    pub fn start(tools: &Tools, dir: &Path) -> std::io::Result<Self> {
+    pub fn start(tools: &Tools) -> std::io::Result<Self> {
+        let home = tempfile::tempdir()?;
+        let dir = home.path();
         let mut child = Command::new(&tools.python)
             .arg(DRIVER)
             .arg(&tools.chromium)
@@ -92,6 +96,7 @@ impl Browser {
             child,
             orders,
             answers: BufReader::new(answers).lines(),
+            _home: home,
         }))))
     }
 
@@ -121,6 +126,12 @@ impl Browser {
         };
         order_fields.extend(more);
         self.order(order)
+    }
+
+    /// Closes the page, so that it asks nobody any more.
+    #[track_caller]
+    pub fn close(&self) -> impl Future<Output = Value> {
+        self.order(json!({ "what": "close" }))
     }
 
     #[track_caller]

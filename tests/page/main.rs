@@ -10,6 +10,7 @@ mod browser;
 mod looks;
 mod orders;
 mod reading;
+mod real;
 mod scene;
 mod stage;
 mod stream;
@@ -36,9 +37,11 @@ mod world;
 
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use parking_lot::Mutex;
 
 use bench::{Bench, Kind};
 use browser::{Browser, Tools};
@@ -63,7 +66,13 @@ macro_rules! cases {
 }
 use cases;
 
-const ALL: [&[Case]; 4] = [looks::CASES, reading::CASES, orders::CASES, stream::CASES];
+const ALL: [&[Case]; 5] = [
+    looks::CASES,
+    reading::CASES,
+    orders::CASES,
+    stream::CASES,
+    real::CASES,
+];
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
@@ -79,6 +88,7 @@ fn main() -> ExitCode {
     if let (Err(reason), false) = (&tools, required) {
         eprintln!("the status page is not tested: {reason}");
     }
+    let browsers = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
     for case in ALL.into_iter().flatten() {
         let name = case
@@ -87,29 +97,45 @@ fn main() -> ExitCode {
             .map_or(case.name, |(_, name)| name);
         let ignored = tools.is_err() && !required;
         let (tools, handle) = (tools.clone(), tokio.handle().clone());
-        let body = move || handle.block_on(run(case, tools?));
+        let browsers = browsers.clone();
+        let body = move || handle.block_on(run(case, tools?, &browsers));
         trials.push(Trial::test(name, body).with_ignored_flag(ignored));
     }
     tokio.spawn(bench::clear_when_interrupted());
-    libtest_mimic::run(&args, trials).exit_code()
+    let conclusion = libtest_mimic::run(&args, trials);
+    browsers.lock().clear();
+    conclusion.exit_code()
 }
 
 /// Runs one case and removes what it made, however it ended. The page has to have done nothing wrong.
-async fn run(case: &'static Case, tools: Tools) -> Result<(), Failed> {
+///
+/// A browser takes longer to start than most cases take, so one that has done well serves the next; each
+/// page is opened in a profile of its own.
+async fn run(
+    case: &'static Case,
+    tools: Tools,
+    browsers: &Mutex<Vec<Browser>>,
+) -> Result<(), Failed> {
     let bench = Bench::new(Kind::Process).await?;
-    let home = tempfile::tempdir()?;
-    let browser = Browser::start(&tools, home.path())?;
+    let left = browsers.lock().pop();
+    let browser = match left {
+        Some(browser) => browser,
+        None => Browser::start(&tools)?,
+    };
     let body = tokio::spawn({
         let (bench, browser) = (bench.clone(), browser.clone());
         async move {
             (case.run)(bench, browser.clone()).await;
+            browser.close().await;
             browser.complaints().await
         }
     });
     let abort = body.abort_handle();
     let ended = tokio::time::timeout(TRIAL_TIME_MAX, body).await;
     abort.abort();
-    drop(browser);
+    if let Ok(Ok(_)) = &ended {
+        browsers.lock().push(browser);
+    }
     let cleared = bench.clear().await;
     match ended {
         Ok(Ok(complaints)) if complaints.is_empty() => cleared.map_err(Failed::from),

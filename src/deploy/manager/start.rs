@@ -13,12 +13,17 @@ use crate::spec::{REVISION_LABEL, WorkloadSpec};
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// Between two looks for what nobody wants.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
 /// Between two looks whether the engine has told its containers.
 const ENGINE_PAUSE: Duration = Duration::from_millis(20);
 
 impl Managed {
     /// Finds out which release is current, and tries until that is known or somebody else has said
-    /// so by a switch. Requests are held until the first attempt is over.
+    /// so by a switch. Requests are held until the first attempt is over. Then goes on to look for
+    /// what nobody wants: a start that a killed gateway had ordered may be carried out after this
+    /// one has begun.
     pub(super) async fn begin(self: Arc<Self>) {
         let mut pause = RETRY_MIN;
         loop {
@@ -43,7 +48,10 @@ impl Managed {
             pause = (pause * 2).min(RETRY_MAX);
         }
         self.tell();
-        self.tidy().await;
+        loop {
+            self.tidy().await;
+            tokio::time::sleep(TIDY_EVERY).await;
+        }
     }
 
     async fn take_up(self: &Arc<Self>) -> Result<(), DeployError> {
@@ -62,6 +70,7 @@ impl Managed {
                 return Ok(());
             }
             state.history = history;
+            state.is_history_known = true;
         }
         let Some(document) = document else {
             let mut state = self.state.lock();

@@ -29,6 +29,8 @@ pub struct State {
     pub known: BTreeMap<ReleaseHash, Arc<Release>>,
     /// As it was last read or written.
     pub history: Vec<HistoryEntry>,
+    /// It was read. Until then it is not known which releases are to be kept.
+    pub is_history_known: bool,
     /// Switches that are not in the store yet, oldest first.
     pub unwritten: VecDeque<(CurrentDocument, HistoryEntry)>,
     /// Why that is so, since when.
@@ -108,6 +110,7 @@ impl State {
             draining: BTreeSet::new(),
             known: BTreeMap::new(),
             history: Vec::new(),
+            is_history_known: false,
             unwritten: VecDeque::new(),
             pending: None,
             last_switch: None,

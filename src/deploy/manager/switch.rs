@@ -46,7 +46,14 @@ impl Managed {
         // Before anything is changed: a store that is away refuses the switch.
         self.store.check().await?;
         let history = self.store.history().await?;
-        self.state.lock().history = history;
+        {
+            let mut state = self.state.lock();
+            // What is not written yet is only known here.
+            if state.unwritten.is_empty() {
+                state.history = history;
+            }
+            state.is_history_known = true;
+        }
         if canary {
             return self.try_out(release);
         }

@@ -282,6 +282,25 @@ async fn at_the_start_the_current_release_is_adopted_and_what_was_half_done_is_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_killed_gateway_had_ordered_to_start_is_put_to_sleep() {
+    let rig = Rig::new(|_| {}).await;
+    let first = rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    rig.asleep(&first).await;
+    let rig = rig.restart().await;
+    // The engine is late in doing what it was told before.
+    tokio::time::sleep(SECOND).await;
+    rig.fake.start_outside(rig.name(&first).as_str());
+    assert!(rig.is_running(&first));
+    let begun = tokio::time::Instant::now();
+    rig.asleep(&first).await;
+    // It is not the idle rule, of a minute, that has done it.
+    assert!(begun.elapsed() < 30 * SECOND);
+    assert!(rig.is_running(&second));
+    assert_eq!(rig.current(), Some(second));
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_start_a_current_release_without_a_container_is_launched() {
     let rig = Rig::new(|_| {}).await;
     let first = rig.go_live("1").await;

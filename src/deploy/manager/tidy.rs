@@ -7,14 +7,15 @@ use crate::deploy::plan::{Found, sweep};
 
 impl Managed {
     /// Brings the application's containers to what the roles of their releases say. Skipped while a
-    /// launch is under way or something is not in the store yet; the end of those calls it again.
+    /// launch is under way, something is not in the store yet, or the store was not read yet: it is
+    /// called again from time to time.
     pub(super) async fn tidy(&self) {
         let Ok(_alone) = self.tidying.try_write() else {
             return;
         };
         let roles = {
             let state = self.state.lock();
-            if state.pending.is_some() {
+            if state.pending.is_some() || !state.is_history_known {
                 return;
             }
             state.roles(self.config.keep)
