@@ -187,20 +187,27 @@ async fn a_release_is_stored_launched_switched_to_and_gone_back_from(
             .click(&button("Store this configuration for shop"))
             .await;
         browser
-            .reads(&shop.css(".form .note"), &format!("{revision} is stored as"))
+            .reads(
+                &shop.css(".form .note"),
+                &format!("{revision} is stored as"),
+            )
             .await;
         // The store has the very bytes, under their hash.
         let files = std::fs::read_dir(bench.dir().join("shop")).expect("a folder");
-        let stored = files.flatten().find(|file| {
-            std::fs::read_to_string(file.path()).is_ok_and(|content| content == text)
-        });
+        let stored = files
+            .flatten()
+            .find(|file| std::fs::read_to_string(file.path()).is_ok_and(|content| content == text));
         let stored = stored.expect("the configuration is stored").file_name();
         let hash = stored.to_string_lossy().into_owned();
-        let hash = hash.trim_start_matches("container.").trim_end_matches(".json");
+        let hash = hash
+            .trim_start_matches("container.")
+            .trim_end_matches(".json");
         browser
             .click(&button(&format!("Launch {revision} of shop now")))
             .await;
-        browser.sees(&row(&shop, revision).css("[data-role=candidate]")).await;
+        browser
+            .sees(&row(&shop, revision).css("[data-role=candidate]"))
+            .await;
         browser
             .reads(&shop.css(".form .note"), &format!("{revision} is healthy"))
             .await;
@@ -311,7 +318,10 @@ async fn a_launch_that_fails_is_told_with_its_last_words_and_leaves_nothing(
     assert_eq!(answering(&gateway, "shop").await, "r1");
 
     // A hash that nobody has stored, and something that is no hash.
-    for (wrong, detail) in [("0".repeat(64), "0000"), ("nonsense".to_owned(), "nonsense")] {
+    for (wrong, detail) in [
+        ("0".repeat(64), "0000"),
+        ("nonsense".to_owned(), "nonsense"),
+    ] {
         browser
             .fill(&shop.label("or the hash of a stored one"), &wrong)
             .await;
@@ -349,22 +359,23 @@ async fn an_application_is_paused_and_resumed(bench: Bench, browser: Browser) {
     assert_eq!(answering(&gateway, "shop").await, "r1");
 }
 
-async fn an_application_is_closed_for_maintenance_and_opened_again(
-    bench: Bench,
-    browser: Browser,
-) {
+async fn an_application_is_closed_for_maintenance_and_opened_again(bench: Bench, browser: Browser) {
     let gateway = two_apps(&bench).start().await;
     run(&gateway, "shop", "r1").await;
     run(&gateway, "blog", "b1").await;
     browser.open(&url(&gateway)).await;
     browser.click(&button("Maintenance of shop")).await;
-    browser.reads(&css("#confirm"), "Close shop for maintenance?").await;
+    browser
+        .reads(&css("#confirm"), "Close shop for maintenance?")
+        .await;
     browser.click(&css("#confirm").button("Cancel")).await;
     assert_eq!(answering(&gateway, "shop").await, "r1");
 
     browser.click(&button("Maintenance of shop")).await;
     confirm(&browser).await;
-    browser.reads(&app("shop").css(".door"), "maintenance").await;
+    browser
+        .reads(&app("shop").css(".door"), "maintenance")
+        .await;
     assert_eq!(gateway.client.get("/shop/x").await.status, 503);
     assert_eq!(answering(&gateway, "blog").await, "b1");
 
@@ -452,18 +463,29 @@ async fn a_revision_that_looks_like_markup_is_text(bench: Bench, browser: Browse
         .reads(&shop.css(".serving"), &format!("{REVISION} serves"))
         .await;
     browser
-        .click(&button("Switch </table><script>complain('run')</script> of shop"))
+        .click(&button(
+            "Switch </table><script>complain('run')</script> of shop",
+        ))
         .await;
     browser
-        .reads(&css("#confirm"), "</table><script>complain('run')</script>?")
+        .reads(
+            &css("#confirm"),
+            "</table><script>complain('run')</script>?",
+        )
         .await;
     confirm(&browser).await;
     browser
-        .reads(&shop.css(".serving"), "<script>complain('run')</script> serves")
+        .reads(
+            &shop.css(".serving"),
+            "<script>complain('run')</script> serves",
+        )
         .await;
     post(&gateway, "/rollback", by).await;
     browser
-        .reads(&shop.css("footer"), "by <b onclick=\"complain('run')\">ada</b>")
+        .reads(
+            &shop.css("footer"),
+            "by <b onclick=\"complain('run')\">ada</b>",
+        )
         .await;
     browser.click(&shop.css("summary").having("History")).await;
     let history = css("[aria-label='History of shop']");
@@ -491,7 +513,10 @@ async fn the_token_is_asked_for_and_kept_for_the_tab(bench: Bench, browser: Brow
     browser.fill(&css("#token"), "another token").await;
     browser.press("Enter").await;
     browser
-        .reads(&css("#unlocking-problem"), "The admin token is not the right one.")
+        .reads(
+            &css("#unlocking-problem"),
+            "The admin token is not the right one.",
+        )
         .await;
     assert_eq!(browser.evaluate("sessionStorage.length").await, 0);
     browser.click(&dialog.button("Cancel")).await;
@@ -513,7 +538,9 @@ async fn the_token_is_asked_for_and_kept_for_the_tab(bench: Bench, browser: Brow
 
     // It is kept where no other tab, no other site and no server has it.
     let kept = browser
-        .evaluate("[Object.values(sessionStorage), localStorage.length, document.cookie, location.href]")
+        .evaluate(
+            "[Object.values(sessionStorage), localStorage.length, document.cookie, location.href]",
+        )
         .await;
     assert_eq!(kept, json!([[TOKEN], 0, "", url]));
     browser.reload().await;
@@ -544,7 +571,10 @@ async fn a_lost_connection_is_told_and_comes_back(bench: Bench, browser: Browser
     browser.reads(&shop.css(".serving"), "r1 serves").await;
     browser.click(&button("Pause shop")).await;
     browser
-        .reads(&shop.css("> .slot [role=alert]"), "The gateway cannot be reached.")
+        .reads(
+            &shop.css("> .slot [role=alert]"),
+            "The gateway cannot be reached.",
+        )
         .await;
     browser
         .until("parseInt(document.getElementById('lost-next').textContent) >= 2")

@@ -10,7 +10,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use wakegate::store::{Store, StoreError, StoreLimits, StoreLocation, StoreOptions};
+use wakegate::config::{StoreLocation, StoreOptions};
+use wakegate::store::{Store, StoreError, StoreLimits};
 
 use crate::moto::Moto;
 use crate::subject::{credentials, current, entry, hash, open_with_limits, random_name};

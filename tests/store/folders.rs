@@ -6,8 +6,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use wakegate::config::StoreLocation;
 use wakegate::deploy::records::{CurrentDocument, History};
-use wakegate::store::{Store, StoreError, StoreLocation};
+use wakegate::store::{Store, StoreError};
 
 use crate::processes::{self, Part, Role};
 use crate::subject::{Bench, current, entry, hash, revisions};
@@ -105,7 +106,7 @@ async fn a_full_disk_is_told_and_what_was_there_stays_whole(bench: Bench) {
 
 /// In the process that has the small disk; looks at its files without the store.
 pub async fn fill(store: &Store, location: &StoreLocation) {
-    let StoreLocation::Folder(folder) = location else {
+    let StoreLocation::File(folder) = location else {
         panic!("{location}");
     };
     for n in 0..40 {

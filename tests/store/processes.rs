@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
-use wakegate::store::{Store, StoreLocation};
+use wakegate::config::StoreLocation;
+use wakegate::store::Store;
 
 use crate::folders;
 use crate::subject::{Bench, current, entry, open};

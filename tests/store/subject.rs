@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tempfile::TempDir;
+use wakegate::config::{StoreLocation, StoreOptions};
 use wakegate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
 use wakegate::names::ReleaseHash;
-use wakegate::store::{Store, StoreError, StoreLimits, StoreLocation, StoreOptions};
+use wakegate::store::{Store, StoreError, StoreLimits};
 
 use crate::moto::Moto;
 
