@@ -27,6 +27,8 @@ pub struct CurrentDocument {
     /// Who switched to it: a person, a token's name, or what the gateway says of itself.
     #[serde(default, alias = "By")]
     pub by: String,
+    #[serde(default, deserialize_with = "known_or_switch")]
+    pub kind: ChangeKind,
 }
 
 /// One change of the current release, as `history.json` has it.
@@ -117,7 +119,26 @@ impl CurrentDocument {
             revision: String::new(),
             at: String::new(),
             by: String::new(),
+            kind: ChangeKind::Switch,
         }
+    }
+
+    /// The change that made it current, as the history has it.
+    pub fn change(&self) -> HistoryEntry {
+        HistoryEntry {
+            revision: self.revision.clone(),
+            hash: self.hash.clone(),
+            at: self.at.clone(),
+            by: self.by.clone(),
+            kind: self.kind,
+        }
+    }
+
+    /// Whether a history, oldest first, does not tell of the change that made it current: whoever
+    /// recorded it ended between the two writes, or does not write histories.
+    pub fn is_missing_in(&self, history: &[HistoryEntry]) -> bool {
+        let is_last = history.last().is_some_and(|last| last.hash == self.hash);
+        !is_last && !history.iter().any(|entry| entry.is_change_to(self))
     }
 
     /// The bytes of `current.json`.
@@ -233,13 +254,14 @@ mod tests {
             hash,
             at,
             by,
-            ..
+            kind,
         } = entry(n);
         CurrentDocument {
             hash,
             revision,
             at,
             by,
+            kind,
         }
     }
 
@@ -256,7 +278,7 @@ mod tests {
         let text = String::from_utf8(current(7).to_bytes()).unwrap();
         let expected = format!(
             "{{\n  \"hash\": \"{}\",\n  \"revision\": \"r7\",\n  \
-             \"at\": \"2026-01-01T00:00:07Z\",\n  \"by\": \"ada\"\n}}\n",
+             \"at\": \"2026-01-01T00:00:07Z\",\n  \"by\": \"ada\",\n  \"kind\": \"switch\"\n}}\n",
             hash(7)
         );
         assert_eq!(text, expected);
@@ -342,6 +364,21 @@ mod tests {
         assert_eq!(written[1]["kind"], "canary");
         assert_eq!(written[2]["revision"], "r3");
         assert_eq!(revisions(&history), ["r1", "", "r3"]);
+    }
+
+    #[test]
+    fn a_current_release_that_the_history_does_not_tell_of_is_known() {
+        let current = current(2);
+        assert_eq!(current.change(), entry(2));
+        assert!(current.is_missing_in(&[]));
+        assert!(current.is_missing_in(&[entry(1)]));
+        assert!(!current.is_missing_in(&[entry(1), entry(2)]));
+        // Another gateway has overtaken it, whose own `current.json` is about to be written.
+        assert!(!current.is_missing_in(&[entry(2), entry(3)]));
+        // A file of an older tool tells only the hash.
+        let only = CurrentDocument::only(hash(2));
+        assert!(!only.is_missing_in(&[entry(1), entry(2)]));
+        assert!(only.is_missing_in(&[entry(2), entry(1)]));
     }
 
     #[test]

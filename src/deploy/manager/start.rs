@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DeployError, Managed, release_of};
-use crate::deploy::records::CurrentDocument;
+use crate::deploy::records::{CurrentDocument, HistoryEntry};
 use crate::deploy::route::{Current, Release};
 use crate::names::ReleaseHash;
 use crate::spec::{REVISION_LABEL, WorkloadSpec};
@@ -62,7 +62,13 @@ impl Managed {
                 return Err(error.into());
             }
         };
-        let history = self.store.history().await?;
+        let mut history = self.store.history().await?;
+        if let Some(document) = document
+            .as_ref()
+            .filter(|current| current.is_missing_in(&history))
+        {
+            self.complete(&mut history, document).await;
+        }
         {
             let mut state = self.state.lock();
             if state.last_switch.is_some() {
@@ -82,6 +88,21 @@ impl Managed {
             return Ok(());
         };
         self.take_up_release(&document).await
+    }
+
+    /// Adds the change that `current.json` tells of and the history does not: without it nothing could
+    /// go back to the release before.
+    async fn complete(&self, history: &mut Vec<HistoryEntry>, document: &CurrentDocument) {
+        let change = document.change();
+        tracing::warn!(
+            app = %self.name, release = change.hash.short(), at = change.at, by = change.by,
+            "the history does not tell how the current release became it; that is added"
+        );
+        if let Err(error) = self.store.append(change.clone()).await {
+            // The next switch or start does it; what is known here is right all the same.
+            tracing::warn!(app = %self.name, %error, "the history could not be written");
+        }
+        history.push(change);
     }
 
     async fn take_up_release(

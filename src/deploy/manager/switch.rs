@@ -232,6 +232,7 @@ impl Managed {
             revision: release.revision.clone(),
             at: entry.at.clone(),
             by: entry.by.clone(),
+            kind,
         };
         self.record(document, entry).await;
         if kind == ChangeKind::Switch {

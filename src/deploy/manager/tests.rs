@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use self::rig::{Rig, SECOND};
 use super::DeployError;
+use crate::deploy::records::{ChangeKind, CurrentDocument};
 use crate::deploy::route::Door;
 
 #[tokio::test(start_paused = true)]
@@ -277,6 +278,30 @@ async fn at_the_start_the_current_release_is_adopted_and_what_was_half_done_is_t
     assert!(rig.is_running(&second) && rig.exists(&first) && !rig.is_running(&first));
     assert_eq!(rig.fake.starts(rig.name(&second).as_str()), 1);
     // Going back works as if nothing had happened.
+    rig.roll_back().await.unwrap();
+    assert_eq!(rig.current(), Some(first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_start_the_history_is_told_of_a_switch_that_was_recorded_by_half() {
+    let rig = Rig::new(|_| {}).await;
+    let first = rig.go_live("1").await;
+    let second = rig.store("2", &[]).await;
+    rig.launch(&second).await.unwrap();
+    let document = CurrentDocument {
+        hash: second.clone(),
+        revision: "2".to_owned(),
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        by: "ada".to_owned(),
+        kind: ChangeKind::Switch,
+    };
+    rig.store.set_current(document.clone()).await.unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.current(), Some(second));
+    let history = rig.store.history().await.unwrap();
+    assert_eq!(history.last(), Some(&document.change()));
+    assert_eq!(rig.status().previous, Some(first.clone()));
+    rig.asleep(&first).await;
     rig.roll_back().await.unwrap();
     assert_eq!(rig.current(), Some(first));
 }

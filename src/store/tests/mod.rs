@@ -77,6 +77,7 @@ fn current(n: u32) -> CurrentDocument {
         revision: format!("r{n}"),
         at: "2026-01-01T00:00:00Z".to_owned(),
         by: "ada".to_owned(),
+        kind: ChangeKind::Switch,
     }
 }
 
