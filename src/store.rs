@@ -52,6 +52,7 @@ mod tests;
 pub use self::artefact::Artefact;
 pub use self::error::{Doing, Place, StoreError};
 
+use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,6 +160,7 @@ impl Store {
         let place = Place::new(location, None);
         let unusable = |error: String| place.other("reading its settings", error);
         let path = std::path::absolute(path).map_err(|error| unusable(error.to_string()))?;
+        let path = without_dots(&path);
         let prefix =
             Path::from_absolute_path(&path).map_err(|error| unusable(error.to_string()))?;
         let files: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new().with_fsync(true));
@@ -381,6 +383,21 @@ impl Store {
             }
         }
     }
+}
+
+/// Takes `..` out of an absolute path as it is written, whatever links there are: the library knows
+/// no such segments.
+fn without_dots(path: &std::path::Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn configuration_key(hash: &ReleaseHash) -> String {

@@ -213,7 +213,7 @@ async fn a_store_that_is_away_is_told_within_the_limit() {
     let mut told = JoinSet::new();
     for url in [silent.url.clone(), hanging_up.url.clone(), closed] {
         told.spawn(async move {
-            for error in errors_of_all(&bucket(&url)).await {
+            for error in errors_of_all(&bucket_with_limits(&url, SHORT)).await {
                 assert_eq!(variant(&error), "Unreachable", "{url}: {error}");
                 assert!(error.to_string().contains(&url), "{error}");
             }
@@ -221,7 +221,7 @@ async fn a_store_that_is_away_is_told_within_the_limit() {
     }
     told.join_all().await;
     // Each operation has a limit of its own; this one only tells that none hangs.
-    assert!(begun.elapsed() < LIMITS.operation * 5, "{begun:?}");
+    assert!(begun.elapsed() < SHORT.operation * 5, "{begun:?}");
 }
 
 #[tokio::test]

@@ -119,7 +119,12 @@ async fn a_history_that_others_write_all_the_time_is_given_up_in_the_end() {
         })
         .await
     };
-    let error = bucket(&server.url).append(entry(1)).await.unwrap_err();
+    let limits = StoreLimits {
+        operation: Duration::from_secs(6),
+        ..StoreLimits::default()
+    };
+    let store = bucket_with_limits(&server.url, limits);
+    let error = store.append(entry(1)).await.unwrap_err();
     let StoreError::Conflict { key, attempts, .. } = &error else {
         panic!("{error}");
     };

@@ -43,7 +43,7 @@ async fn a_download_that_breaks_off_is_taken_up_again_where_it_was() {
         .await;
         let limits = StoreLimits {
             answer: Duration::from_millis(500),
-            ..LIMITS
+            ..StoreLimits::default()
         };
         let store = bucket_with_limits(&server.url, limits);
         let artefact = store.artefact("images/shop.tar").await.unwrap();
@@ -123,6 +123,10 @@ async fn keys_and_folders_with_odd_letters_are_taken_as_they_are() {
     assert_eq!(whole(artefact).await.unwrap(), "archive");
     store.set_current(current(1)).await.unwrap();
     assert!(home.join("current.json").is_file());
+    // A folder that gateway.toml names from its own.
+    let roundabout = dir.path().join("conf/../100% mine #1 [a]");
+    let read = folder(&roundabout).current().await.unwrap();
+    assert_eq!(read, Some(current(1)));
     // A folder is no archive.
     let error = store.artefact("images").await.unwrap_err();
     assert_eq!(variant(&error), "UnknownArtefact", "{error}");

@@ -30,11 +30,12 @@ async fn a_lock_that_another_process_holds_is_waited_for_and_then_told() {
     let dir = tempfile::tempdir().unwrap();
     let lock = fs::File::create(dir.path().join(".lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    let store = folder(dir.path());
-    let error = store.append(entry(1)).await.unwrap_err();
+    let impatient = folder_with_limits(dir.path(), SHORT);
+    let error = impatient.append(entry(1)).await.unwrap_err();
     assert_eq!(variant(&error), "Unreachable", "{error}");
     assert!(error.to_string().contains(".lock"), "{error}");
     assert!(!dir.path().join("history.json").exists());
+    let store = folder(dir.path());
     // Reading needs no turn; when the other one lets go, the next one writes.
     assert_eq!(store.history().await.unwrap(), []);
     let waiting = tokio::spawn({

@@ -18,8 +18,8 @@ use crate::names::ReleaseHash;
 /// May stand in no message.
 const SECRET: &str = "hunter2+secret/key";
 
-/// Long enough for a busy machine where something answers, short where nothing does.
-const LIMITS: StoreLimits = StoreLimits {
+/// For where nothing answers. What answers has the usual limits, which a busy machine keeps.
+const SHORT: StoreLimits = StoreLimits {
     connect: Duration::from_secs(2),
     answer: Duration::from_secs(2),
     operation: Duration::from_secs(4),
@@ -40,7 +40,7 @@ fn location(text: &str) -> StoreLocation {
 
 /// A store in the bucket `shop`, below `releases`, on a server.
 fn bucket(endpoint: &str) -> Store {
-    bucket_with_limits(endpoint, LIMITS)
+    bucket_with_limits(endpoint, StoreLimits::default())
 }
 
 fn bucket_with_limits(endpoint: &str, limits: StoreLimits) -> Store {
@@ -53,8 +53,12 @@ fn bucket_with_limits(endpoint: &str, limits: StoreLimits) -> Store {
 }
 
 fn folder(path: &Path) -> Store {
+    folder_with_limits(path, StoreLimits::default())
+}
+
+fn folder_with_limits(path: &Path, limits: StoreLimits) -> Store {
     let location = StoreLocation::File(path.to_owned());
-    Store::open_with_limits(&location, &StoreOptions::default(), |_| None, LIMITS).unwrap()
+    Store::open_with_limits(&location, &StoreOptions::default(), |_| None, limits).unwrap()
 }
 
 fn hash(n: u32) -> ReleaseHash {

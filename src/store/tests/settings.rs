@@ -24,7 +24,7 @@ async fn asked(options: StoreOptions, set: &[(&str, &str)]) -> (String, http::He
         }
     };
     let location = location("s3://shop/apps/shop");
-    let store = Store::open_with_limits(&location, &options, env, LIMITS).unwrap();
+    let store = Store::open(&location, &options, env).unwrap();
     assert_eq!(store.current().await.unwrap(), None);
     let request = server.requests().remove(0);
     (request.uri().to_string(), request.headers().clone())
@@ -132,7 +132,7 @@ async fn a_server_that_no_proxy_is_wanted_for_is_asked_directly() {
         _ => variables(name),
     };
     let options = options(&server.url, "", true);
-    let store = Store::open_with_limits(&location("s3://shop"), &options, env, LIMITS).unwrap();
+    let store = Store::open(&location("s3://shop"), &options, env).unwrap();
     assert_eq!(store.current().await.unwrap(), None);
     assert_eq!(server.asked(), ["GET /shop/current.json"]);
     assert_eq!(proxy.asked(), [""; 0]);
@@ -189,7 +189,7 @@ async fn without_credentials_that_is_what_is_told() {
         _ => None,
     };
     let options = StoreOptions::default();
-    let store = Store::open_with_limits(&location("s3://shop"), &options, env, LIMITS).unwrap();
+    let store = Store::open(&location("s3://shop"), &options, env).unwrap();
     let error = store.check().await.unwrap_err();
     let told = error.to_string();
     assert_eq!(variant(&error), "Denied", "{told}");
@@ -209,7 +209,7 @@ async fn nothing_secret_is_asked_without_tls_unless_that_was_said() {
         _ => None,
     };
     let options = StoreOptions::default();
-    let store = Store::open_with_limits(&location("s3://shop"), &options, env, LIMITS).unwrap();
+    let store = Store::open(&location("s3://shop"), &options, env).unwrap();
     let error = store.check().await.unwrap_err();
     assert!(
         error.to_string().contains("http:// is not allowed there"),
