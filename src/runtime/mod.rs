@@ -253,7 +253,8 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Brings an image from the registry that its reference names, also when the engine has one of
     /// that name. Takes as long as it takes, and ends with `RegistryUnreachable` when nothing moves
-    /// for a minute. Dropping the future ends the pull; layers that are there already may stay.
+    /// for a minute. Dropping the future ends the pull, with Docker when its engine next has something
+    /// to tell of it; layers that are there already may stay.
     ///
     /// `progress` is called at the beginning, at most four times a second, and at the end.
     ///

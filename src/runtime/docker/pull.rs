@@ -157,6 +157,10 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::runtime::Runtime;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
 
     /// Lines as Docker 20.10.24 sends them.
     fn told(lines: &[&str]) -> Tally {
@@ -280,5 +284,55 @@ mod tests {
             });
         }
         assert_eq!(tally.layers.len(), LAYERS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_is_dropped_lets_go_of_the_engine_also_when_nothing_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let engine = tokio::spawn(async move {
+            let (mut ping, _) = listener.accept().await.unwrap();
+            let pong = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n";
+            ping.write_all(pong.as_bytes()).await.unwrap();
+            let (mut pull, _) = listener.accept().await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            pull.write_all(head.as_bytes()).await.unwrap();
+            // As long as it takes until progress is told again.
+            tokio::time::sleep(PROGRESS_EVERY).await;
+            let line = r#"{"status":"Waiting","progressDetail":{},"id":"a"}"#;
+            let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
+            pull.write_all(chunk.as_bytes()).await.unwrap();
+            let mut request = Vec::new();
+            pull.read_to_end(&mut request).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let config = config::Docker {
+            host: format!("unix://{}", path.display()),
+            network: None,
+            timeout: Duration::from_secs(30),
+        };
+        let label = ("wakegate.enable".to_owned(), "true".to_owned());
+        let docker = Docker::connect(&config, label).unwrap();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let pull = tokio::spawn(async move {
+            let tell = |progress: PullProgress| drop(tell.send(progress.line));
+            docker.pull("localhost:1/shop:1", None, &tell).await
+        });
+        for line in ["asking the registry", "downloading: 0 of 1 layers"] {
+            assert_eq!(told.recv().await.as_deref(), Some(line));
+        }
+        pull.abort();
+        let request = tokio::time::timeout(Duration::from_secs(10), engine).await;
+        let request = request.expect("the connection ends").unwrap();
+        let begin = "POST /v1.41/images/create?fromImage=localhost%3A1%2Fshop&";
+        assert!(
+            request.starts_with(begin) && request.contains("&tag=1&"),
+            "{request}"
+        );
+        assert!(
+            !request.to_lowercase().contains("x-registry-auth"),
+            "{request}"
+        );
     }
 }

@@ -133,6 +133,30 @@ fn meaning(status: u16, words: &str) -> Meaning {
     }
 }
 
+/// The engine's words without what it calls the image, which may be any words.
+fn without_names(words: &str, reference: &str) -> String {
+    let Ok(image) = reference.parse::<ImageReference>() else {
+        return words.to_owned();
+    };
+    let (name, repository) = (image.name(), image.repository());
+    // As it is written for people, Docker's own registry is left out.
+    let short = name.trim_start_matches("docker.io/");
+    let short = short.trim_start_matches("library/");
+    let version = match (image.tag(), image.digest()) {
+        (_, Some(digest)) => format!("@{digest}"),
+        (tag, None) => format!(":{}", tag.unwrap_or_default()),
+    };
+    let names = [
+        format!("/v2/{repository}/manifests/{}", &version[1..]),
+        format!("{name}{version}"),
+        format!("{short}{version}"),
+        name.clone(),
+    ];
+    names
+        .iter()
+        .fold(words.to_owned(), |words, name| words.replace(name, "it"))
+}
+
 /// The status and the words of an engine that has answered.
 fn words_of(error: Error) -> Result<(u16, String), RuntimeError> {
     match error {
@@ -154,7 +178,7 @@ pub(super) fn pull_error(
         Ok(answer) => answer,
         Err(error) => return error,
     };
-    match meaning(status, &words) {
+    match meaning(status, &without_names(&words, reference)) {
         Meaning::NotFound => RuntimeError::ImageNotFound(reference.to_owned()),
         Meaning::Unreachable => RuntimeError::RegistryUnreachable(format!("{reference}: {words}")),
         Meaning::Denied => {
@@ -352,6 +376,44 @@ mod tests {
         ];
         for (status, words, expected) in table {
             assert_eq!(meaning(status, words), expected, "{status} {words}");
+        }
+    }
+
+    #[test]
+    fn an_image_may_be_called_what_it_likes() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let by_digest = format!("localhost:1/unauthorized/denied@{digest}");
+        let table = [
+            (
+                "localhost:1/unauthorized/denied:unauthorized",
+                "manifest for localhost:1/unauthorized/denied:unauthorized not found: manifest unknown: manifest unknown".to_owned(),
+            ),
+            (
+                "unauthorized:1",
+                "manifest for unauthorized:1 not found: manifest unknown: manifest unknown".to_owned(),
+            ),
+            (
+                "localhost:1/unauthorized:unauthorized",
+                r#"Head "http://localhost:1/v2/unauthorized/manifests/unauthorized": manifest unknown"#.to_owned(),
+            ),
+            (
+                "localhost:1/unauthorized:1",
+                "repository localhost:1/unauthorized not found: name unknown".to_owned(),
+            ),
+            (
+                by_digest.as_str(),
+                format!("manifest for {by_digest} not found: manifest unknown"),
+            ),
+        ];
+        for (reference, message) in table {
+            let error = Error::DockerResponseServerError {
+                status_code: 404,
+                message,
+            };
+            assert_eq!(
+                pull_error(error, reference, None),
+                RuntimeError::ImageNotFound(reference.to_owned())
+            );
         }
     }
 
