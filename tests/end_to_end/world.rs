@@ -143,13 +143,23 @@ impl Engine {
             .all(true)
             .filters(&filters)
             .build();
-        for container in self.raw().list_containers(Some(list)).await.map_err(told)? {
-            let force = RemoveContainerOptionsBuilder::default().force(true).build();
-            let id = container.id.unwrap_or_default();
-            self.raw()
-                .remove_container(&id, Some(force))
-                .await
-                .map_err(told)?;
+        // What a gateway that was killed has ordered is still carried out.
+        for attempt in 1.. {
+            let listed = self.raw().list_containers(Some(list.clone())).await;
+            let listed = listed.map_err(told)?;
+            if listed.is_empty() {
+                break;
+            }
+            for container in listed {
+                let force = RemoveContainerOptionsBuilder::default().force(true).build();
+                let id = container.id.unwrap_or_default();
+                match self.raw().remove_container(&id, Some(force)).await {
+                    Err(error) if !is_being_removed(&error) || attempt > ATTEMPTS_MAX => {
+                        return Err(error.to_string());
+                    }
+                    _ => {}
+                }
+            }
         }
         let list = ListNetworksOptionsBuilder::default()
             .filters(&filters)
@@ -160,6 +170,20 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// How often containers are listed until none is left.
+const ATTEMPTS_MAX: u32 = 100;
+
+/// It is gone already, or about to be.
+fn is_being_removed(error: &bollard::errors::Error) -> bool {
+    matches!(
+        error,
+        bollard::errors::Error::DockerResponseServerError {
+            status_code: 404 | 409,
+            ..
+        }
+    )
 }
 
 fn adapter(mark: &str) -> Result<Docker, String> {

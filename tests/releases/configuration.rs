@@ -74,3 +74,14 @@ impl Configuration {
 pub fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
+
+/// By another program than ours.
+pub fn md5(bytes: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), bytes).expect("it can be written");
+    let printed = std::process::Command::new("md5sum")
+        .arg(file.path())
+        .output()
+        .expect("md5sum");
+    String::from_utf8_lossy(&printed.stdout)[..32].to_owned()
+}

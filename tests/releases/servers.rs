@@ -12,7 +12,7 @@ use reqwest::header::AUTHORIZATION;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
-use crate::bench::PATIENCE;
+use crate::bench::{PATIENCE, until};
 use crate::stage::Stage;
 
 /// The servers that run, for the end of the whole suite.
@@ -247,9 +247,13 @@ impl Bucket {
     }
 
     pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let answer = self
-            .send(reqwest::Method::GET, &self.object(key), b"")
-            .await;
+        let url = self.object(key);
+        // moto fails a reading of what is being written.
+        let answer = until("moto answers", || async {
+            let answer = self.send(reqwest::Method::GET, &url, b"").await;
+            (!answer.status().is_server_error()).then_some(answer)
+        })
+        .await;
         if answer.status() == 404 {
             return None;
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::bench::{Kind, STATE_DIR, until};
 use crate::client::Answer;
+use crate::configuration::md5;
 use crate::lines;
 use crate::seen;
 use crate::stage::Stage;
@@ -25,6 +26,7 @@ lines![
     Process what_another_gateway_has_switched_to_meanwhile_counts,
     Process a_gateway_that_is_told_to_end_loses_nothing,
     Process history_and_way_back_outlive_the_gateway,
+    Process a_store_that_wunderproxy_wrote_is_taken_up_and_can_be_gone_back_to,
 ];
 
 async fn the_running_current_release_is_adopted_as_it_is(stage: Stage) {
@@ -238,4 +240,23 @@ async fn history_and_way_back_outlive_the_gateway(stage: Stage) {
         api.roll_back().await.ok();
         assert_eq!(api.answering().await, expected);
     }
+}
+
+/// Its `current.json` is the bare hash, an MD5, and it keeps no history.
+async fn a_store_that_wunderproxy_wrote_is_taken_up_and_can_be_gone_back_to(stage: Stage) {
+    let old = stage.release("old");
+    let hash = md5(&old.bytes());
+    let shelf = stage.shelf();
+    let key = format!("container.{hash}.json");
+    shelf.put(&key, &old.bytes()).await;
+    shelf
+        .put("current.json", format!("\"{hash}\"").as_bytes())
+        .await;
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "old");
+    assert_eq!(api.status().await["current"], hash.as_str());
+    api.deployed(&stage.release("new")).await;
+    assert_eq!(api.answering().await, "new");
+    api.roll_back().await.ok();
+    assert_eq!(api.answering().await, "old");
 }

@@ -20,6 +20,7 @@ lines![
     S3 while_the_bucket_is_away_a_switch_is_refused_before_it_begins,
     S3 a_bucket_that_goes_away_during_a_switch_gets_it_later,
     S3 a_bucket_that_answers_errors_during_a_switch_gets_it_later,
+    S3 switches_that_cannot_be_written_are_written_in_their_order,
     S3 going_back_is_possible_while_the_bucket_is_away,
     S3 a_gateway_that_starts_while_the_bucket_is_away_serves_what_runs,
     S3 a_bucket_that_is_not_there_is_told,
@@ -172,6 +173,31 @@ async fn a_bucket_that_goes_away_during_a_switch_gets_it_later(stage: Stage) {
 
 async fn a_bucket_that_answers_errors_during_a_switch_gets_it_later(stage: Stage) {
     written_later(stage, Mode::Failing).await;
+}
+
+async fn switches_that_cannot_be_written_are_written_in_their_order(stage: Stage) {
+    let (setup, shelf, between) = with_something_between(&stage).await;
+    let (_gateway, api) = start(&setup).await;
+    api.deployed(&stage.release("one")).await;
+    let mut hashes = Vec::new();
+    for revision in ["two", "three"] {
+        hashes.push(api.launched(&stage.release(revision)).await);
+    }
+    between.set(Mode::NoWrites);
+    for hash in &hashes {
+        assert_eq!(api.switched(hash).await["pending"], true);
+    }
+    assert_eq!(api.status().await["previous"], hashes[0].as_str());
+    assert_eq!(shelf.told().await, ["switch one"]);
+    between.set(Mode::Open);
+    shelf.until_current(&hashes[1]).await;
+    let told = ["switch one", "switch two", "switch three"];
+    until("the history has all", || async {
+        (shelf.told().await == told).then_some(())
+    })
+    .await;
+    api.roll_back().await.ok();
+    assert_eq!(api.answering().await, "two");
 }
 
 async fn going_back_is_possible_while_the_bucket_is_away(stage: Stage) {
