@@ -15,7 +15,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Error, async_playwright, expect
 
 # For anything that is waited for, in ms: far more than it takes, so that it fails and does not hang.
-PATIENCE = 8_000
+PATIENCE = 60_000
 
 # Nothing but this machine can be reached, whatever the page or the browser itself would like.
 ARGUMENTS = [
@@ -122,12 +122,10 @@ class Browser:
             return await self.page.evaluate(how["script"])
         if what == "forward":
             return await self.page.clock.fast_forward(how["ms"])
-        if what == "resize":
-            return await self.page.set_viewport_size(how["size"])
         if what == "scheme":
             return await self.page.emulate_media(color_scheme=how["scheme"])
         if what == "picture":
-            return await self.page.screenshot(path=how["path"], full_page=how["whole"]) and None
+            return await self.page.screenshot(path=how["path"], animations="disabled") and None
         if what == "until":
             # Not by wait_for_function, which the page's content security policy forbids.
             async with asyncio.timeout(PATIENCE / 1000):

@@ -221,11 +221,6 @@ impl Browser {
     }
 
     #[track_caller]
-    pub fn resize(&self, width: u32, height: u32) -> impl Future<Output = Value> {
-        self.order(json!({ "what": "resize", "size": { "width": width, "height": height } }))
-    }
-
-    #[track_caller]
     pub fn scheme(&self, scheme: &str) -> impl Future<Output = Value> {
         self.order(json!({ "what": "scheme", "scheme": scheme }))
     }
@@ -239,7 +234,7 @@ impl Browser {
     /// A PNG of what is in sight.
     #[track_caller]
     pub fn picture(&self, path: &Path) -> impl Future<Output = Value> {
-        self.order(json!({ "what": "picture", "path": path, "whole": false }))
+        self.order(json!({ "what": "picture", "path": path }))
     }
 
     /// What the page has done wrong since this was asked last.

@@ -9,6 +9,7 @@
 mod browser;
 mod looks;
 mod orders;
+mod pictures;
 mod reading;
 mod real;
 mod scene;
@@ -90,7 +91,8 @@ fn main() -> ExitCode {
     }
     let browsers = Arc::new(Mutex::new(Vec::new()));
     let mut trials = Vec::new();
-    for case in ALL.into_iter().flatten() {
+    let pictures = pictures::folder().map(|_| pictures::CASES);
+    for case in ALL.into_iter().chain(pictures).flatten() {
         let name = case
             .name
             .split_once("::")

@@ -58,7 +58,7 @@ function agreed({ title, text, yes }) {
   });
 }
 
-export function clear(slot) {
+function clear(slot) {
   slot.replaceChildren();
 }
 

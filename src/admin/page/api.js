@@ -67,7 +67,7 @@ async function send(method, path, body, signal) {
 /** After a 401: whether there is another token to try now. Whoever needs one meanwhile waits for the same. */
 async function renewToken(problem) {
   // Another request may have brought one already.
-  if (token !== problem.sent) return token !== null;
+  if (token !== null && token !== problem.sent) return true;
   store(null);
   asked ??= askForToken(problem.sent === null ? null : problem.message).finally(() => {
     asked = null;
@@ -186,7 +186,7 @@ function watchdog(abort) {
 }
 
 /** Server-sent events out of pieces of text, as the HTML standard says under "Interpreting an event stream". */
-export function parser(onEvent) {
+function parser(onEvent) {
   let rest = "";
   let name = "";
   let data = [];

@@ -63,7 +63,7 @@ export function idleCell() {
       const sleeps = limit !== null && limit !== undefined;
       put(since, isIdle ? duration(idle) : "–");
       set(node, "data-nothing", !isIdle);
-      put(ahead, !isIdle ? "" : sleeps ? `sleeps in ${duration(limit - idle)}` : "never sleeps");
+      put(ahead, !isIdle ? "" : sleeps ? `sleeps in ${roughly(limit - idle)}` : "never sleeps");
       bar.hidden = !isIdle || !sleeps;
       if (!bar.hidden) bar.firstElementChild.style.width = `${Math.min(100, (100 * idle) / limit).toFixed(1)}%`;
     },

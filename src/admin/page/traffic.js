@@ -16,7 +16,7 @@ export function traffic(app) {
     node,
     update(status) {
       const groups = [{ key: "since", title: beginning(status), lines: lines(status, "since_last_switch") }];
-      if (status.before_last_switch) {
+      if (status.before_last_switch?.requests > 0) {
         groups.push({ key: "before", title: "Before that", lines: lines(status, "before_last_switch") });
       }
       keyed(table, groups, (group) => group.key, group);

@@ -1,7 +1,7 @@
 // All workloads, filtered, each with its phase, its use, when it will sleep, and what can be done with it.
 
 import { announce, cell, el, head, keyed, put, putWhole, set, show } from "./dom.js";
-import { button, call, place } from "./actions.js";
+import { button, place } from "./actions.js";
 import { ask } from "./api.js";
 import { count, roughly } from "./format.js";
 import { idleCell, openCell, phase } from "./releases.js";
