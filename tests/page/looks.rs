@@ -70,10 +70,7 @@ async fn releases_are_shown_with_all_that_is_told_of_them(bench: Bench, browser:
             ][..],
         ),
         ("r43", &["candidate", "pulling", "layer 3 of 7, 12 MiB"]),
-        (
-            "r44",
-            &["candidate", "ready", "12 s", "sleeps in 14 min"],
-        ),
+        ("r44", &["candidate", "ready", "12 s", "sleeps in 14 min"]),
         (
             "r41",
             &[

@@ -46,7 +46,10 @@ fn setup(bench: &Bench, store: &Path) -> Setup {
     let mut setup = bench.setup().script(SCRIPT);
     for name in ["shop", "wiki"] {
         let mut app = toml::Table::new();
-        app.insert("store".to_owned(), format!("file:{}", store.join(name).display()).into());
+        app.insert(
+            "store".to_owned(),
+            format!("file:{}", store.join(name).display()).into(),
+        );
         app.insert("health_path".to_owned(), "/status".into());
         app.insert("drain_timeout".to_owned(), "5m".into());
         setup = setup.set(&format!("apps.{name}"), app);
@@ -115,7 +118,10 @@ async fn streams(client: &Client, gateway: &Gateway, count: usize, tasks: &mut J
 async fn pictures(bench: Bench, browser: Browser) {
     let folder = folder().expect("it is asked for");
     // Its path is in the picture.
-    let store = tempfile::Builder::new().prefix("releases-").rand_bytes(3).tempdir();
+    let store = tempfile::Builder::new()
+        .prefix("releases-")
+        .rand_bytes(3)
+        .tempdir();
     let store = store.expect("a folder");
     let gateway = setup(&bench, store.path()).start().await;
     let client = gateway.client.clone();
@@ -138,15 +144,28 @@ async fn pictures(bench: Bench, browser: Browser) {
     .await;
     run(&gateway, "shop", "42").await;
     streams(&client, &gateway, 3, &mut tasks).await;
-    launch(&gateway, "shop", "43", json!({ "FAIL_STATUS": "503", "IDLE": "0" })).await;
-    launch(&gateway, "shop", "43", json!({ "IDLE": "0", "CONNSTR": "db:5432" })).await;
+    launch(
+        &gateway,
+        "shop",
+        "43",
+        json!({ "FAIL_STATUS": "503", "IDLE": "0" }),
+    )
+    .await;
+    launch(
+        &gateway,
+        "shop",
+        "43",
+        json!({ "IDLE": "0", "CONNSTR": "db:5432" }),
+    )
+    .await;
 
     let url = format!("http://{}/", client.admin_address());
     let look = json!({ "width": 1240, "height": 1120 });
     browser.open_with(&url, look).await;
     browser.sees(&row(&app("shop"), "42")).await;
     // The line of requests has grown to be seen.
-    let grown = "document.querySelectorAll('.pulse .line')[0]?.getAttribute('d')?.split('L').length > 24";
+    let grown =
+        "document.querySelectorAll('.pulse .line')[0]?.getAttribute('d')?.split('L').length > 24";
     tokio::time::timeout(PATIENCE, async {
         while browser.evaluate(grown).await != true {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;

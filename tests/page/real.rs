@@ -15,6 +15,7 @@ cases![
     a_release_is_stored_launched_switched_to_and_gone_back_from,
     a_canary_is_tried_and_given_up,
     a_launch_that_fails_is_told_with_its_last_words_and_leaves_nothing,
+    how_far_a_launch_has_come_is_shown,
     an_application_is_paused_and_resumed,
     an_application_is_closed_for_maintenance_and_opened_again,
     a_workload_is_made_woken_and_removed,
@@ -339,6 +340,34 @@ async fn a_launch_that_fails_is_told_with_its_last_words_and_leaves_nothing(
         .await;
     browser.reads(&told.css("li"), "colour").await;
     browser.reads(&told.css("li"), "line 2").await;
+}
+
+async fn how_far_a_launch_has_come_is_shown(bench: Bench, browser: Browser) {
+    let gateway = two_apps(&bench).start().await;
+    browser.open(&url(&gateway)).await;
+    let mut slow = configuration("r1");
+    slow["envs"]["BOOT_DELAY"] = json!("10m");
+    slow["health"] = json!({ "path": "/status", "timeout": "10m" });
+    let stored = post(&gateway, "/apps/shop/releases", slow).await;
+    let order = json!({ "app": "shop", "hash": stored["hash"] });
+    let launch = gateway.client.admin(Method::POST, "/launch").json(&order);
+    let launch = tokio::spawn(Answer::to(launch));
+    let shown = row(&app("shop"), "r1");
+    browser.reads(&shown, "candidate").await;
+    browser.reads(&shown, "checking").await;
+    browser.counts(&shown.css(".steps i.on"), 3).await;
+    browser.sees_no(&shown.button("Switch r1 of shop")).await;
+    let told = app_status(&gateway, "shop").await;
+    assert_eq!(told["releases"][0]["launch"]["phase"], "checking");
+
+    // It is given up when somebody removes what is launched.
+    let workload = told["releases"][0]["workload"].as_str().expect("a name");
+    browser.click(&button(&format!("Remove {workload}"))).await;
+    confirm(&browser).await;
+    let refused = launch.await.expect("an answer");
+    assert!(refused.status >= 400, "{}", refused.text());
+    browser.sees_no(&shown).await;
+    assert!(!bench.exists(workload).await);
 }
 
 async fn an_application_is_paused_and_resumed(bench: Bench, browser: Browser) {

@@ -44,6 +44,8 @@ struct Shared {
     /// Answers to orders wait while this is set.
     stalled: watch::Sender<bool>,
     style: Mutex<Style>,
+    /// Streams of statuses that are open, each with a receiver.
+    streams: watch::Sender<()>,
 }
 
 /// How the stream of statuses is written.
@@ -81,6 +83,7 @@ impl Stage {
             asked: Mutex::default(),
             stalled: watch::Sender::new(false),
             style: Mutex::new(Style::Whole),
+            streams: watch::Sender::new(()),
         });
         let router = Router::new().fallback(play).with_state(shared.clone());
         let serving = tokio::spawn(async move {
@@ -130,6 +133,14 @@ impl Stage {
     /// The orders until now.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().clone()
+    }
+
+    /// Waits until so many streams of statuses are open.
+    pub async fn has_streams(&self, count: usize) {
+        until("streams of statuses", || async {
+            (self.shared.streams.receiver_count() == count).then_some(())
+        })
+        .await;
     }
 
     /// Waits for an order.
@@ -221,7 +232,9 @@ impl Shared {
                 Some((Ok::<_, std::convert::Infallible>(piece), (statuses, pieces)))
             }
         });
+        let open = self.streams.subscribe();
         let pieces = stream::StreamExt::chain(pieces, stream::pending());
+        let pieces = stream::StreamExt::inspect(pieces, move |_| drop(open.has_changed()));
         (
             [(CONTENT_TYPE, "text/event-stream")],
             Body::from_stream(pieces),

@@ -11,6 +11,7 @@ use crate::stage::{Stage, Style};
 cases![
     a_status_in_pieces_is_read,
     a_silent_stream_is_given_up_and_opened_again,
+    a_tab_that_nobody_sees_gives_its_stream_back,
 ];
 
 async fn a_status_in_pieces_is_read(bench: Bench, browser: Browser) {
@@ -42,4 +43,37 @@ async fn a_silent_stream_is_given_up_and_opened_again(bench: Bench, browser: Bro
     stage.style(Style::Whole);
     browser.reads(&css("#version"), "unseen").await;
     browser.sees_no(&css("#lost")).await;
+}
+
+/// A browser has few connections for each address, and every tab holds one.
+async fn a_tab_that_nobody_sees_gives_its_stream_back(bench: Bench, browser: Browser) {
+    let stage = Stage::with(&bench, scene::empty()).await;
+    let look = json!({ "clock": true });
+    browser.open_with(&stage.url(), look).await;
+    browser.reads(&css("#link"), "live").await;
+    stage.has_streams(1).await;
+    let seen = |seen: bool| {
+        let script = format!(
+            "void (Object.defineProperty(document, 'hidden', {{ get: () => {}, configurable: true }}),
+               document.dispatchEvent(new Event('visibilitychange')))",
+            !seen
+        );
+        let browser = browser.clone();
+        async move { browser.evaluate(&script).await }
+    };
+    // A short look at another tab costs nothing.
+    seen(false).await;
+    browser.forward(20_000).await;
+    seen(true).await;
+    browser.forward(20_000).await;
+    stage.change(|status| status["version"] = json!("9.8.8"));
+    browser.reads(&css("#version"), "9.8.8").await;
+    seen(false).await;
+    browser.forward(31_000).await;
+    stage.has_streams(0).await;
+    stage.change(|status| status["version"] = json!("9.8.9"));
+    seen(true).await;
+    browser.reads(&css("#version"), "9.8.9").await;
+    browser.reads(&css("#link"), "live").await;
+    stage.has_streams(1).await;
 }

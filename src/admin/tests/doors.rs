@@ -112,7 +112,7 @@ async fn scripts_are_rolled_back_and_activated() {
 #[tokio::test]
 async fn an_unknown_path_is_a_404_that_names_the_known_ones() {
     let house = house().await;
-    for target in ["/nope", "/deploy/a/b", "//deploy"] {
+    for target in ["/nope", "/page", "/deploy/a/b", "//deploy"] {
         let detail = house.get(target).await.problem(404, "unknown_path");
         assert!(detail.contains("/deploy"), "{detail}");
     }

@@ -243,3 +243,23 @@ async fn a_stop_cuts_off_what_takes_too_long() {
     tokio::time::timeout(LIMIT, read).await.unwrap().unwrap();
     assert!(rest.is_empty());
 }
+
+#[tokio::test]
+async fn whoever_follows_the_status_does_not_hold_the_end_up() {
+    let house = house().await;
+    let host = format!("Host: {}", house.tcp());
+    let mut stream = house.connect().await;
+    let follow = request("GET", "/events", &[&host], "");
+    stream.write_all(&follow).await.unwrap();
+    let mut told = Vec::new();
+    while !String::from_utf8_lossy(&told).contains("event: status\n") {
+        let read = stream.read_buf(&mut told);
+        let bytes = tokio::time::timeout(LIMIT, read).await.unwrap().unwrap();
+        assert!(bytes > 0, "it has ended");
+    }
+    // Nothing is cut off: it would go on for as long as the end may take.
+    tokio::spawn(house.running.stop(10 * LIMIT));
+    let rest = stream.read_to_end(&mut told);
+    tokio::time::timeout(LIMIT, rest).await.unwrap().unwrap();
+    assert!(told.ends_with(b"0\r\n\r\n"), "it is whole");
+}
