@@ -50,10 +50,12 @@ use browser::{Browser, Tools};
 /// For one trial; most take a few seconds. Only there so that nothing hangs.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(400);
 
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One thing that the page does.
 pub struct Case {
     name: &'static str,
-    run: fn(Bench, Browser) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    run: fn(Bench, Browser) -> Running,
 }
 
 /// Cases by the names of their functions.

@@ -243,7 +243,7 @@ async fn launch_switch_rollback_and_history_tell_what_they_did(stage: Stage) {
     }
     let history = shell.json(&["history", "shop", "--json"]).await;
     assert_eq!(
-        history.as_array().map(Vec::clone),
+        history.as_array().cloned(),
         Some(stage.shelf().history().await)
     );
     // Who did it, when that is not said.

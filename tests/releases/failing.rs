@@ -167,7 +167,7 @@ async fn what_is_no_configuration_is_refused_with_its_place(stage: Stage) {
             format!(r#"{{"image":"{image}","revision":"1","memory":"much"}}"#),
             "memory",
         ),
-        (format!(r#"{{"image":5,"revision":"1"}}"#), "image"),
+        (r#"{"image":5,"revision":"1"}"#.to_owned(), "image"),
         (r#"{"ContainerConfig":{"Env":"A=B"}}"#.to_owned(), "Env"),
     ] {
         let problem = api.store(text.clone().into_bytes()).await;

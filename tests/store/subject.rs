@@ -205,6 +205,7 @@ pub fn current(n: u32) -> CurrentDocument {
         revision: format!("r{n}"),
         at: at(n),
         by: "ada".to_owned(),
+        kind: ChangeKind::Switch,
     }
 }
 
