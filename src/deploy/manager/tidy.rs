@@ -1,7 +1,5 @@
 //! Removing what no release needs any more: containers first, then their images.
 
-use std::time::Duration;
-
 use super::{Managed, release_of};
 use crate::deploy::plan::{Found, sweep};
 
@@ -35,7 +33,8 @@ impl Managed {
         let swept = sweep(&found, &roles);
         for workload in &swept.rest {
             tracing::info!(app = %self.name, %workload, "put to sleep: nothing is routed to it");
-            self.fleet.rest(workload, Duration::ZERO);
+            // A script may have sent requests to it by its name.
+            self.fleet.rest(workload, self.config.drain_timeout);
         }
         for workload in &swept.remove {
             match self.fleet.remove(workload.as_str()).await {
