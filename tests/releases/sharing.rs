@@ -112,6 +112,12 @@ async fn a_gateway_launches_what_another_one_has_stored(stage: Stage) {
     let second = of_one_application(&other).set("apps.shop.store", store.as_str());
     let first = machine(stage.bench().clone(), first).await;
     let second = machine(other, second).await;
+    // Else it might find at its start that the release is current, and have nothing to switch to.
+    let has_looked = |status: &Value| status["state"] == "none";
+    second
+        .api
+        .until("it has looked into the store", has_looked)
+        .await;
     let hash = first.api.deployed(&stage.release("one")).await;
     second.api.launch(&hash).await.ok();
     second.api.switched(&hash).await;

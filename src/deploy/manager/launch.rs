@@ -129,7 +129,8 @@ impl Managed {
             .as_ref()
             .map_or_else(|| release.workload.clone(), |view| view.name.clone());
         self.advance(hash, LaunchPhase::Checking);
-        if let Err(error) = self.wake(hash, &workload, &configuration).await {
+        let health_timeout = configuration.health_timeout(&self.given());
+        if let Err(error) = self.wake(hash, &workload, health_timeout).await {
             // Only what this launch has made is taken away again.
             if existing.is_none()
                 && let Err(error) = self.fleet.remove(workload.as_str()).await
@@ -150,15 +151,15 @@ impl Managed {
         })
     }
 
-    /// Starts a release's container and waits until it is healthy.
-    async fn wake(
+    /// Starts a release's container and waits until it is healthy, at most for `health_timeout`; where
+    /// that is not known, its container says itself how to know.
+    pub(super) async fn wake(
         &self,
         hash: &ReleaseHash,
         workload: &WorkloadName,
-        configuration: &LaunchConfiguration,
+        health_timeout: Option<Duration>,
     ) -> Result<(), DeployError> {
-        let health = configuration.health_timeout(&self.given());
-        let limit = health.unwrap_or(READY_TIMEOUT_MAX) + self.start_timeout;
+        let limit = health_timeout.unwrap_or(READY_TIMEOUT_MAX) + self.start_timeout;
         let started = self.fleet.start(workload.as_str(), Some(limit)).await;
         let error = match started {
             Ok(_) => return Ok(()),
@@ -182,25 +183,6 @@ impl Managed {
         match self.runtime.logs(&id, LOG_LINES).await {
             Ok(lines) => lines,
             Err(error) => vec![format!("(its log cannot be read: {error})")],
-        }
-    }
-
-    /// Wakes a release that has a container, for going back to it.
-    pub(super) async fn wake_again(
-        &self,
-        hash: &ReleaseHash,
-        workload: &WorkloadName,
-    ) -> Result<(), DeployError> {
-        // Its container says itself how to know that it is healthy; the configuration may be away.
-        let limit = READY_TIMEOUT_MAX + self.start_timeout;
-        match self.fleet.start(workload.as_str(), Some(limit)).await {
-            Ok(_) => Ok(()),
-            Err(error @ OrderError::EngineUnreachable(_)) => Err(DeployError::Order(error)),
-            Err(error) => Err(DeployError::NotHealthy {
-                hash: hash.clone(),
-                reason: error.to_string(),
-                log: self.log_of(workload).await,
-            }),
         }
     }
 

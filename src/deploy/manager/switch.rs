@@ -101,7 +101,7 @@ impl Managed {
         // Until it is current, nothing is routed to it: it would be put to sleep while it wakes.
         let _staying = self.tidying.read().await;
         match self.container(&hash) {
-            Some(view) => self.wake_again(&hash, &view.name).await?,
+            Some(view) => self.wake(&hash, &view.name, None).await?,
             // Somebody has removed it; its configuration and the registry still have it.
             None => {
                 self.carry_out_launch(&hash).await?;
