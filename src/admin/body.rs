@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
 use crate::admin::problem::{FieldError, Problem};
-use crate::admin::releases::{AppOrder, ReleaseOrder};
+use crate::admin::releases::{AppOrder, ReleaseOrder, RollbackOrder};
 use crate::admin::scripts::Rollback;
 use crate::decision::CreateFrom;
 use crate::names::ReleaseHash;
@@ -79,6 +79,11 @@ pub async fn read_release_order(request: Request) -> Result<ReleaseOrder, Proble
     }
     is_json?;
     parse_object(&bytes)
+}
+
+/// Reads what `POST /rollback` asks for; it may have no body.
+pub async fn read_rollback_order(request: Request) -> Result<RollbackOrder, Problem> {
+    Ok(read_optional(request).await?.unwrap_or_default())
 }
 
 /// Reads what names an application; it may have no body.

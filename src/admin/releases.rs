@@ -74,6 +74,16 @@ pub struct AppOrder {
     pub by: Option<String>,
 }
 
+/// What `POST /rollback` asks for.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackOrder {
+    pub app: Option<String>,
+    pub by: Option<String>,
+    /// Only if this release is the current one, whatever canary there is.
+    pub from: Option<String>,
+}
+
 /// Everything that is known now.
 #[derive(Serialize)]
 struct WholeStatus {
@@ -175,10 +185,13 @@ async fn roll_back(
     State(doors): State<Arc<Doors>>,
     request: Request,
 ) -> Result<Json<Switched>, Problem> {
-    let order = body::read_app_order(request).await?;
+    let order = body::read_rollback_order(request).await?;
     let app = doors.releases.which(order.app.as_deref())?;
     let by = by(order.by.as_deref())?;
-    Ok(Json(doors.releases.roll_back(&app, &by).await?))
+    let from = order.from.as_deref().map(ReleaseHash::new).transpose();
+    let from = from.map_err(|error| Problem::unprocessable("invalid_hash", error.to_string()))?;
+    let back = doors.releases.roll_back(&app, from.as_ref(), &by);
+    Ok(Json(back.await?))
 }
 
 #[derive(Serialize)]
@@ -317,6 +330,8 @@ impl From<DeployError> for Problem {
             DeployError::NothingToGoBackTo { .. } => conflict("nothing_to_go_back_to"),
             DeployError::NoCurrent { .. } => conflict("no_current_release"),
             DeployError::IsCurrent(_) => conflict("is_current"),
+            DeployError::NotCurrent(_) => conflict("not_current"),
+            DeployError::StoreIsEmpty(_) => Problem::unavailable("store_empty", detail),
             DeployError::Busy(_) => conflict("busy"),
             DeployError::TimedOut(_) => {
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", detail)

@@ -213,7 +213,7 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
         }
         Command::Rollback(what) => {
             let (client, by) = what.common.open()?;
-            let switched = client.roll_back(what.app.as_deref(), &by).await?;
+            let switched = client.roll_back(what.app.as_deref(), None, &by).await?;
             say(&show::switched(&switched));
             Ok(())
         }

@@ -251,10 +251,16 @@ impl Manager {
     }
 
     /// Goes back to the release that was current before; while there is a canary, gives that up.
-    pub async fn roll_back(&self, app: &AppName, by: &str) -> Result<Switched, DeployError> {
+    /// With `leaving`, only if that is the current one, and whatever canary there is.
+    pub async fn roll_back(
+        &self,
+        app: &AppName,
+        leaving: Option<&ReleaseHash>,
+        by: &str,
+    ) -> Result<Switched, DeployError> {
         let managed = self.managed(Some(app.as_str()))?.clone();
-        let by = by.to_owned();
-        whole(async move { managed.roll_back(false, &by).await }).await
+        let (leaving, by) = (leaving.cloned(), by.to_owned());
+        whole(async move { managed.roll_back(leaving.as_ref(), false, &by).await }).await
     }
 
     /// Who was current when, oldest first.

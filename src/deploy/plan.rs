@@ -56,11 +56,12 @@ pub struct Roles {
 pub fn previous(history: &[Past]) -> Option<ReleaseHash> {
     let mut line: Vec<&ReleaseHash> = Vec::new();
     for past in history {
-        if past.back
-            && let Some(at) = line.iter().rposition(|hash| **hash == past.hash)
-        {
-            line.truncate(at + 1);
-        } else if line.last() != Some(&&past.hash) {
+        if past.back {
+            // One that was cut off at the beginning of the history: what came between was left.
+            let at = line.iter().rposition(|hash| **hash == past.hash);
+            line.truncate(at.map_or(0, |at| at + 1));
+        }
+        if line.last() != Some(&&past.hash) {
             line.push(&past.hash);
         }
     }

@@ -47,6 +47,19 @@ pub struct HistoryEntry {
     pub kind: ChangeKind,
 }
 
+impl From<&HistoryEntry> for CurrentDocument {
+    /// Of the release that a change made current.
+    fn from(entry: &HistoryEntry) -> Self {
+        Self {
+            hash: entry.hash.clone(),
+            revision: entry.revision.clone(),
+            at: entry.at.clone(),
+            by: entry.by.clone(),
+            kind: entry.kind,
+        }
+    }
+}
+
 /// What made a release the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum ChangeKind {

@@ -135,8 +135,15 @@ impl Client {
     }
 
     /// Wakes the previous release first where it sleeps, so it may take as long as a launch.
-    pub async fn roll_back(&self, app: Option<&str>, by: &str) -> Result<Switched, ClientError> {
-        let body = json!({ "app": app, "by": by });
+    ///
+    /// With `from`, only if that release is the current one, and whatever canary there is.
+    pub async fn roll_back(
+        &self,
+        app: Option<&str>,
+        from: Option<&str>,
+        by: &str,
+    ) -> Result<Switched, ClientError> {
+        let body = json!({ "app": app, "from": from, "by": by });
         self.call(Method::POST, "/rollback", Some(&body), LAUNCH_TIMEOUT)
             .await
     }

@@ -86,16 +86,19 @@ impl Deploy {
         let Some(why) = self.watch_over(&client, &stored.hash).await? else {
             return Ok(());
         };
-        let Some(from) = &switched.from else {
+        if switched.from.is_none() {
             return Err(Failure::LeftAgain(format!(
                 "{why}; there is no release before it to go back to"
             )));
-        };
-        match client.roll_back(Some(app), &by).await {
+        }
+        match client.roll_back(Some(app), Some(&stored.hash), &by).await {
+            Err(error) if error.kind() == Some("not_current") => Err(Failure::LeftAgain(format!(
+                "{why}; another release was made current meanwhile"
+            ))),
             Ok(back) => Err(Failure::LeftAgain(format!(
                 "{why}; gone back to {} ({})",
                 back.revision,
-                &from[..8.min(from.len())]
+                &back.hash[..8.min(back.hash.len())]
             ))),
             Err(error) => Err(Failure::LeftAgain(format!(
                 "{why}; and going back failed: {error}"

@@ -48,6 +48,15 @@ pub enum DeployError {
     NoCurrent { app: AppName },
     #[error("release {} is the current one", .0.short())]
     IsCurrent(ReleaseHash),
+    /// It was to be left, and is not the current one any more.
+    #[error("release {} is not the current one", .0.short())]
+    NotCurrent(ReleaseHash),
+    /// The engine has releases of which the store has nothing.
+    #[error(
+        "the store {0} has nothing of the releases that the engine has: it may not be the right one, \
+         or it is not there"
+    )]
+    StoreIsEmpty(String),
     #[error("another change of {0}'s current release is under way")]
     Busy(AppName),
     #[error("not done within {} s; it goes on", .0.as_secs())]

@@ -162,12 +162,16 @@ impl Managed {
         let limit = health_timeout.unwrap_or(READY_TIMEOUT_MAX) + self.start_timeout;
         let started = self.fleet.start(workload.as_str(), Some(limit)).await;
         let error = match started {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                self.state.lock().unhealthy.remove(hash);
+                return Ok(());
+            }
             Err(error @ (OrderError::EngineUnreachable(_) | OrderError::Refused(_))) => {
                 return Err(DeployError::Order(error));
             }
             Err(error) => error,
         };
+        self.state.lock().unhealthy.insert(hash.clone());
         Err(DeployError::NotHealthy {
             hash: hash.clone(),
             reason: error.to_string(),

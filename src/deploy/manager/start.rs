@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::{DeployError, Managed, release_of};
 use crate::deploy::records::{CurrentDocument, HistoryEntry};
 use crate::deploy::route::{Current, Release};
+use crate::lifecycle::fleet::View;
 use crate::names::ReleaseHash;
 use crate::spec::{REVISION_LABEL, WorkloadSpec};
+use crate::store::StoreError;
 
 /// The first pause before what did not work is tried again; it doubles.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -62,7 +64,21 @@ impl Managed {
                 return Err(error.into());
             }
         };
-        let mut history = self.store.history().await?;
+        let mut history = match self.store.history().await {
+            Ok(history) => history,
+            Err(error) => {
+                // Requests do not wait for a history, and nothing is removed without it.
+                if let Some(document) = &document {
+                    self.take_up_release(document).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        let document = document.or_else(|| history.last().map(CurrentDocument::from));
+        if document.is_none() && self.knows_less_than_the_engine().await? {
+            self.adopt_what_runs().await;
+            return Err(DeployError::StoreIsEmpty(self.store.describe()));
+        }
         if let Some(document) = document
             .as_ref()
             .filter(|current| current.is_missing_in(&history))
@@ -114,8 +130,19 @@ impl Managed {
             // It is launched as any other; requests are held meanwhile.
             self.launch(hash).await?;
         }
-        let (release, ..) = self.read(hash).await?;
-        if !self.serve_first(&release) {
+        let was_current = self.state.lock().current_hash() == Some(hash);
+        let release = match (self.read(hash).await, self.container(hash)) {
+            (Ok((release, ..)), _) => release,
+            (Err(error), Some(view)) => {
+                // It serves as it is; how it would be made again is tried again.
+                if let Some(release) = self.as_the_engine_has_it(hash, &view).await {
+                    self.serve_first(&release);
+                }
+                return Err(error);
+            }
+            (Err(error), None) => return Err(error),
+        };
+        if !self.serve_first(&release) || was_current {
             return Ok(());
         }
         tracing::info!(
@@ -146,24 +173,41 @@ impl Managed {
         let Some((hash, view)) = running.pop().filter(|_| running.is_empty()) else {
             return;
         };
-        let Some(facts) = self.fleet.container(view.name.as_str()).await else {
+        let Some(release) = self.as_the_engine_has_it(&hash, &view).await else {
             return;
         };
-        // As much of it as the engine tells, for the time until the store is back.
+        if self.serve_first(&release) {
+            tracing::warn!(
+                app = %self.name, release = hash.short(), revision = release.revision,
+                "the store is away; the one release that runs is taken for the current one"
+            );
+            self.tell();
+        }
+    }
+
+    /// A release as far as its container tells of it, for the time until the store does.
+    async fn as_the_engine_has_it(&self, hash: &ReleaseHash, view: &View) -> Option<Arc<Release>> {
+        let facts = self.fleet.container(view.name.as_str()).await?;
         let mut spec = WorkloadSpec::new(view.name.clone(), facts.image);
         spec.labels = facts.labels;
         spec.envs = facts.envs;
         spec.port = facts.ports.first().copied();
         let revision = view.labels.get(REVISION_LABEL);
         let revision = revision.cloned().unwrap_or_default();
-        let release = self.know(&hash, &revision, spec);
-        if self.serve_first(&release) {
-            tracing::warn!(
-                app = %self.name, release = hash.short(), revision,
-                "the store is away; the one release that runs is taken for the current one"
-            );
-            self.tell();
+        Some(self.know(hash, &revision, spec))
+    }
+
+    /// Whether the engine has a release whose launch configuration the store does not have: a folder
+    /// that is not mounted looks like one in which nothing was ever stored.
+    async fn knows_less_than_the_engine(&self) -> Result<bool, DeployError> {
+        for hash in self.containers().iter().filter_map(release_of) {
+            match self.store.configuration(&hash).await {
+                Err(StoreError::UnknownHash { .. }) => return Ok(true),
+                Err(error @ StoreError::Unreachable { .. }) => return Err(error.into()),
+                Ok(_) | Err(_) => {}
+            }
         }
+        Ok(false)
     }
 
     /// Makes it current unless another one is by a switch.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::deploy::manager::error::DeployError;
 use crate::deploy::manager::views::Launched;
-use crate::deploy::plan::{Past, Roles, kept};
+use crate::deploy::plan::{Past, Roles, kept, previous};
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
 use crate::deploy::route::{Current, Release};
 use crate::deploy::stats::Snapshot;
@@ -27,6 +27,8 @@ pub struct State {
     pub draining: BTreeSet<ReleaseHash>,
     /// Every release that requests have gone to or may go to.
     pub known: BTreeMap<ReleaseHash, Arc<Release>>,
+    /// Those whose last start on an operator's word did not get healthy.
+    pub unhealthy: BTreeSet<ReleaseHash>,
     /// As it was last read or written.
     pub history: Vec<HistoryEntry>,
     /// It was read. Until then it is not known which releases are to be kept.
@@ -108,6 +110,7 @@ impl State {
             canary: None,
             candidates: BTreeMap::new(),
             draining: BTreeSet::new(),
+            unhealthy: BTreeSet::new(),
             known: BTreeMap::new(),
             history: Vec::new(),
             is_history_known: false,
@@ -139,6 +142,32 @@ impl State {
         past.collect()
     }
 
+    /// Takes what the store tells. What is not written yet is only known here, and so is all of it
+    /// when the store has lost its documents, which a history without the current release shows.
+    pub fn take_history(&mut self, history: Vec<HistoryEntry>) {
+        let is_whole = self
+            .current_hash()
+            .is_none_or(|current| history.iter().any(|entry| entry.hash == *current));
+        if is_whole && self.unwritten.is_empty() {
+            self.history = history;
+        } else if !is_whole {
+            tracing::warn!(
+                "the store's history does not have the current release; the one known here counts"
+            );
+        }
+    }
+
+    /// What a rollback goes to: what this machine switched from, or else what the history tells,
+    /// to which other machines may have added.
+    pub fn previous(&self) -> Option<ReleaseHash> {
+        let here = self.last_switch.as_ref().and_then(|switch| {
+            let is_switch = switch.entry.kind == ChangeKind::Switch;
+            switch.from.clone().filter(|_| is_switch)
+        });
+        here.or_else(|| previous(&self.past()))
+            .filter(|hash| self.current_hash() != Some(hash))
+    }
+
     /// The role of every release that is not to be removed.
     pub fn roles(&self, keep: usize) -> Roles {
         let current = self.current_hash().cloned();
@@ -150,7 +179,7 @@ impl State {
             canary: self.canary.as_ref().map(|canary| canary.hash.clone()),
             candidates: self.candidates.keys().cloned().collect(),
             draining: self.draining.clone(),
-            kept: kept.into_iter().collect(),
+            kept: kept.into_iter().chain(self.previous()).collect(),
             current,
         }
     }

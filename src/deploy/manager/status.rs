@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::state::State;
 use super::views::{AppStatus, LastSwitchView, Part, ReleaseStatus};
 use super::{Managed, release_of};
-use crate::deploy::plan::previous;
 use crate::deploy::route::{Current, Door};
 use crate::deploy::stats::Snapshot;
 use crate::lifecycle::fleet::View;
@@ -16,8 +15,7 @@ impl Managed {
     pub(super) fn status(&self) -> AppStatus {
         let views = self.containers();
         let state = self.state.lock();
-        let past = state.past();
-        let previous = previous(&past).filter(|hash| state.current_hash() != Some(hash));
+        let previous = state.previous();
         let mut by_hash: BTreeMap<ReleaseHash, Option<&View>> = BTreeMap::new();
         for view in &views {
             if let Some(hash) = release_of(view) {
@@ -141,7 +139,7 @@ fn role(state: &State, hash: &ReleaseHash) -> &'static str {
         "candidate"
     } else if state.draining.contains(hash) {
         "draining"
-    } else if previous(&past).as_ref() == Some(hash) {
+    } else if state.previous().as_ref() == Some(hash) {
         "previous"
     } else if past.iter().any(|past| past.hash == *hash) {
         "kept"

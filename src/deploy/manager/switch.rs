@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::state::{LastSwitch, Pending, State};
 use super::views::{Snapshots, Switched};
 use super::{DeployError, Managed, now};
-use crate::deploy::plan::previous;
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
 use crate::deploy::route::{Current, Release};
 use crate::lifecycle::fleet::{OrderError, View};
@@ -48,10 +47,7 @@ impl Managed {
         let history = self.store.history().await?;
         {
             let mut state = self.state.lock();
-            // What is not written yet is only known here.
-            if state.unwritten.is_empty() {
-                state.history = history;
-            }
+            state.take_history(history);
             state.is_history_known = true;
         }
         if canary {
@@ -65,14 +61,21 @@ impl Managed {
         self.make_current(release, ChangeKind::Switch, by).await
     }
 
-    /// Goes back to the previous release; `by_itself` because the new one fails.
+    /// Goes back to the previous release; `by_itself` because the new one fails. With `leaving`, only
+    /// if that is the current one still: who wants to leave a release must not leave another one,
+    /// because somebody else was faster.
     pub(super) async fn roll_back(
         self: &Arc<Self>,
+        leaving: Option<&ReleaseHash>,
         by_itself: bool,
         by: &str,
     ) -> Result<Switched, DeployError> {
         let _changing = self.changing().await?;
-        if !by_itself && self.give_up_canary() {
+        let current = self.state.lock().current_hash().cloned();
+        if let Some(leaving) = leaving.filter(|leaving| current.as_ref() != Some(leaving)) {
+            return Err(DeployError::NotCurrent(leaving.clone()));
+        }
+        if leaving.is_none() && self.give_up_canary() {
             let state = self.state.lock();
             let current = state.current_release().cloned();
             drop(state);
@@ -84,16 +87,12 @@ impl Managed {
         }
         // Going back must also be possible while the store is away: what is known then counts.
         match self.store.history().await {
-            Ok(history) if self.state.lock().pending.is_none() => {
-                self.state.lock().history = history;
-            }
-            Ok(_) => {}
+            Ok(history) => self.state.lock().take_history(history),
             Err(error) => {
                 tracing::warn!(app = %self.name, %error, "going back by the history that was read last");
             }
         }
-        let past = self.state.lock().past();
-        let Some(hash) = previous(&past) else {
+        let Some(hash) = self.state.lock().previous() else {
             return Err(DeployError::NothingToGoBackTo {
                 app: self.name.clone(),
             });
@@ -131,8 +130,15 @@ impl Managed {
                 hash: hash.clone(),
             });
         };
+        let is_unhealthy = self.state.lock().unhealthy.contains(hash);
         match view.phase {
             "failed" | "removing" => Err(cannot_be_used(&view).into()),
+            // It is not proven that it would be otherwise now.
+            "stopped" | "paused" if is_unhealthy => Err(DeployError::NotHealthy {
+                hash: hash.clone(),
+                reason: "its last start failed; launch it again first".to_owned(),
+                log: Vec::new(),
+            }),
             _ => self.known(hash).await,
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Managed;
 use super::state::Health;
+use super::{DeployError, Managed};
 use crate::deploy::plan::{Tally, Watch, is_worse};
 use crate::deploy::route::Release;
 use crate::deploy::stats::Snapshot;
@@ -59,10 +59,12 @@ impl Managed {
             let new = tally(&release.stats.snapshot().since(&before));
             if let Some(reason) = is_worse(watch, old, new) {
                 tracing::warn!(app = %self.name, release = release.hash.short(), reason, "going back by itself");
-                let back = self
-                    .roll_back(true, &format!("the gateway: {reason}"))
-                    .await;
-                if let Err(error) = back {
+                let by = format!("the gateway: {reason}");
+                let back = self.roll_back(Some(&release.hash), true, &by).await;
+                // Somebody else may have been faster.
+                if let Err(error) = back
+                    && !matches!(error, DeployError::NotCurrent(_))
+                {
                     tracing::error!(app = %self.name, %error, "going back failed; the new release serves on");
                 }
                 return;

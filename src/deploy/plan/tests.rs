@@ -59,8 +59,9 @@ fn going_back_leads_to_what_was_current_before_and_then_further_back() {
         ("abc<b<a", None),
         ("abc<bd", Some('b')),
         ("aba", Some('b')),
-        // Back to a release that the trimmed history no longer has.
-        ("bc<a", Some('c')),
+        // Back to a release that the trimmed history no longer has: those between were left.
+        ("bc<a", None),
+        ("bc<ad", Some('a')),
         ("abb", Some('a')),
     ] {
         assert_eq!(previous(&history(past)), goes_to.map(hash), "{past:?}");

@@ -177,7 +177,7 @@ impl Rig {
     }
 
     pub async fn roll_back(&self) -> Result<Switched, DeployError> {
-        self.manager.roll_back(&self.app, "tester").await
+        self.manager.roll_back(&self.app, None, "tester").await
     }
 
     /// Stores, launches and switches.
