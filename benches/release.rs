@@ -14,6 +14,9 @@ mod api;
 #[path = "../tests/end_to_end/bench.rs"]
 mod bench;
 #[allow(dead_code)]
+#[path = "../tests/releases/bucket.rs"]
+mod bucket;
+#[allow(dead_code)]
 #[path = "../tests/end_to_end/client.rs"]
 mod client;
 #[allow(dead_code)]
@@ -26,14 +29,14 @@ mod gateway;
 #[path = "../tests/releases/load.rs"]
 mod load;
 #[allow(dead_code)]
+#[path = "../tests/store/moto.rs"]
+mod moto;
+#[allow(dead_code)]
 #[path = "../tests/end_to_end/scripts.rs"]
 mod scripts;
 #[allow(dead_code)]
 #[path = "../tests/releases/seen.rs"]
 mod seen;
-#[allow(dead_code)]
-#[path = "../tests/releases/servers.rs"]
-mod servers;
 #[allow(dead_code)]
 #[path = "../tests/end_to_end/setup.rs"]
 mod setup;
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         failed_checks: 0,
         ..with_streams.clone()
     };
+    runtime.spawn(clear_when_interrupted());
     let mut is_well = true;
     for (what, load) in [
         (
@@ -102,6 +106,20 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+async fn clear_when_interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be listened to");
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    if let Err(error) = stage::clear_all().await {
+        eprintln!("not everything is cleared: {error}");
+    }
+    std::process::exit(130);
 }
 
 /// One run with an end that leaves nothing behind.

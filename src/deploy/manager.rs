@@ -34,7 +34,7 @@ pub use self::state::{Health, LaunchPhase};
 pub use self::views::{AppStatus, Launched, Status, Stored, Switched};
 
 use self::state::State;
-use crate::clock::{Clock, unix_seconds};
+use crate::clock::{Clock, unix_millis};
 use crate::config::{self, Config};
 use crate::deploy::configuration::{Given, LaunchConfiguration};
 use crate::deploy::records::HistoryEntry;
@@ -346,7 +346,7 @@ fn release_of(view: &View) -> Option<ReleaseHash> {
 
 /// The time of day for records, RFC 3339 in UTC.
 fn now() -> String {
-    Timestamp::from_second(unix_seconds())
+    Timestamp::from_millisecond(unix_millis())
         .unwrap_or(Timestamp::UNIX_EPOCH)
         .to_string()
 }

@@ -21,7 +21,7 @@ pub struct CurrentDocument {
     /// Empty where an older file does not tell it; so are `at` and `by`.
     #[serde(default, alias = "Revision")]
     pub revision: String,
-    /// When it became current: RFC 3339, UTC, in seconds.
+    /// When it became current: RFC 3339, UTC, to the millisecond.
     #[serde(default, alias = "At")]
     pub at: String,
     /// Who switched to it: a person, a token's name, or what the gateway says of itself.
@@ -38,7 +38,7 @@ pub struct HistoryEntry {
     pub revision: String,
     #[serde(alias = "Hash")]
     pub hash: ReleaseHash,
-    /// RFC 3339, UTC, in seconds.
+    /// RFC 3339, UTC, to the millisecond.
     #[serde(default, alias = "At")]
     pub at: String,
     #[serde(default, alias = "By")]

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -32,8 +33,16 @@ pub struct Between {
     work: AbortHandle,
 }
 
+/// Who may ask: the whole value of `Authorization`.
+type Allowed = Option<&'static str>;
+
 impl Between {
     pub async fn before(server: &str) -> Self {
+        Self::before_closed(server, None).await
+    }
+
+    /// Only for those who send that `Authorization`.
+    pub async fn before_closed(server: &str, allowed: Allowed) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
             .expect("a port");
@@ -42,7 +51,7 @@ impl Between {
         let (server, shared) = (server.to_owned(), mode.clone());
         let work = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, server.clone(), shared.clone()));
+                tokio::spawn(serve(stream, server.clone(), shared.clone(), allowed));
             }
         });
         Self {
@@ -65,12 +74,16 @@ impl Drop for Between {
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-async fn serve(stream: TcpStream, server: String, mode: Arc<Mutex<Mode>>) {
+async fn serve(stream: TcpStream, server: String, mode: Arc<Mutex<Mode>>, allowed: Allowed) {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (server, mode) = (server.clone(), mode.clone());
         async move {
             let now = *mode.lock();
             let changes = !matches!(request.method().as_str(), "GET" | "HEAD");
+            let sent = request.headers().get(AUTHORIZATION);
+            if allowed.is_some_and(|allowed| sent.is_none_or(|sent| sent != allowed)) {
+                return Ok(unauthorized());
+            }
             match (now, changes) {
                 (Mode::Away, _) | (Mode::NoWrites, true) => Err("away".to_owned()),
                 (Mode::Failing, true) => Ok(unavailable()),
@@ -91,6 +104,17 @@ fn unavailable() -> Response<Body> {
     let body = Full::new(Bytes::from_static(b"<Error><Code>SlowDown</Code></Error>"));
     let mut answer = Response::new(body.map_err(|never: Infallible| match never {}).boxed());
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer
+}
+
+fn unauthorized() -> Response<Body> {
+    let body = Full::new(Bytes::from_static(
+        b"{\"errors\":[{\"code\":\"UNAUTHORIZED\"}]}",
+    ));
+    let mut answer = Response::new(body.map_err(|never: Infallible| match never {}).boxed());
+    *answer.status_mut() = StatusCode::UNAUTHORIZED;
+    let challenge = HeaderValue::from_static("Basic realm=\"tests\"");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     answer
 }
 

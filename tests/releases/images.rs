@@ -5,6 +5,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::bench::until;
+use crate::between::Between;
 use crate::lines;
 use crate::seen;
 use crate::servers::Registry;
@@ -15,6 +16,7 @@ lines![
     Registry what_the_registry_has_anew_is_pulled_when_that_is_said,
     Registry an_image_that_the_registry_does_not_have_is_missing,
     Registry while_the_registry_is_away_a_launch_fails_and_the_current_release_serves_on,
+    Registry a_registry_with_a_password_is_asked_with_the_credentials_of_the_file,
     Registry the_status_tells_whether_the_registry_answers,
     Docker an_image_is_loaded_from_an_archive_in_the_store,
     Docker an_archive_that_is_none_or_not_there_is_told,
@@ -121,6 +123,42 @@ async fn while_the_registry_is_away_a_launch_fails_and_the_current_release_serve
     api.launch(&hash).await.ok();
     api.switched(&hash).await;
     assert_eq!(api.answering().await, "44");
+}
+
+async fn a_registry_with_a_password_is_asked_with_the_credentials_of_the_file(stage: Stage) {
+    // ada:secret
+    const ALLOWED: &str = "Basic YWRhOnNlY3JldA==";
+    let registry = Registry::start(stage.dir());
+    let base = stage.bench().image();
+    registry.take(&stage, &base, APP, "45").await;
+    let server = registry.name.replace("localhost", "127.0.0.1");
+    let between = Between::before_closed(&server, Some(ALLOWED)).await;
+    let name = format!("localhost:{}", between.address.port());
+    let image = format!("{name}/shop:45");
+    stage.note_image(&image);
+    let file = stage.dir().join("credentials.json");
+    let write = |auth: &str| {
+        let text = json!({ "auths": { name.clone(): { "auth": auth } } });
+        std::fs::write(&file, text.to_string()).expect("a file");
+    };
+    // ada:wrong
+    write("YWRhOndyb25n");
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", name.as_str())
+        .set("apps.shop.registry_credentials", "credentials.json");
+    let (_gateway, api) = start(&setup).await;
+    let hash = api.stored(&stage.release("45").without("image")).await;
+    let refused = api.launch(&hash).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(refused.text().contains(&image), "{}", refused.text());
+    assert!(!refused.text().contains("wrong"), "{}", refused.text());
+    // It is read at each pull.
+    write("YWRhOnNlY3JldA==");
+    api.launch(&hash).await.ok();
+    assert!(has_image(&stage, &image).await);
+    api.switched(&hash).await;
+    assert_eq!(api.answering().await, "45");
 }
 
 async fn the_status_tells_whether_the_registry_answers(stage: Stage) {

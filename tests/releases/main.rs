@@ -6,7 +6,7 @@
 //! Docker, a registry or an S3 server is reported as ignored where there is none; when the
 //! environment variable `WAKEGATE_REQUIRE` names `docker`, `registry` or `s3`, it fails instead.
 
-// Shared with the other suite, which uses more of them.
+// Shared with other suites, which use more of them.
 #[allow(dead_code)]
 #[path = "../end_to_end/bench.rs"]
 mod bench;
@@ -16,6 +16,9 @@ mod client;
 #[allow(dead_code)]
 #[path = "../end_to_end/gateway.rs"]
 mod gateway;
+#[allow(dead_code)]
+#[path = "../store/moto.rs"]
+mod moto;
 #[allow(dead_code)]
 #[path = "../end_to_end/scripts.rs"]
 mod scripts;
@@ -28,6 +31,7 @@ mod world;
 
 mod api;
 mod between;
+mod bucket;
 mod configuration;
 mod load;
 mod seen;
@@ -39,6 +43,7 @@ mod traffic;
 
 mod canary;
 mod commands;
+mod counting;
 mod door;
 mod env_file;
 mod failing;
@@ -62,7 +67,6 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Handle;
 
 use bench::Kind;
-use servers::Moto;
 use stage::Stage;
 use world::Engine;
 
@@ -103,7 +107,7 @@ macro_rules! lines {
 }
 use lines;
 
-const ALL: [&[Line]; 16] = [
+const ALL: [&[Line]; 17] = [
     killed::LINES,
     under_load::LINES,
     switching::LINES,
@@ -120,6 +124,7 @@ const ALL: [&[Line]; 16] = [
     stores::LINES,
     images::LINES,
     commands::LINES,
+    counting::LINES,
 ];
 
 /// What there is to run lines over; an error says why there is not.
@@ -137,7 +142,7 @@ impl Parts {
         Self {
             engine: Engine::find().await,
             registry: servers::Registry::is_there(),
-            moto: Moto::is_there(),
+            moto: bucket::is_there(),
             required: words.collect(),
         }
     }

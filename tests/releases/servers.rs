@@ -1,4 +1,4 @@
-//! Real servers that releases depend on: Debian's docker-registry and moto's S3, as child processes.
+//! A real registry: Debian's docker-registry, as a child process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,9 @@ use std::sync::mpsc;
 use bollard::query_parameters::{PushImageOptionsBuilder, TagImageOptionsBuilder};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use reqwest::header::AUTHORIZATION;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::OnceCell;
 
-use crate::bench::{PATIENCE, until};
+use crate::bench::PATIENCE;
 use crate::stage::Stage;
 
 /// The servers that run, for the end of the whole suite.
@@ -160,111 +158,5 @@ impl Registry {
         .await
         .expect("the name is gone");
         named
-    }
-}
-
-/// An S3 server, one for all lines.
-pub struct Moto {
-    server: Server,
-}
-
-static MOTO: OnceCell<Moto> = OnceCell::const_new();
-
-/// The program, unless `WAKEGATE_TEST_MOTO` names another.
-const MOTO_PROGRAM: &str = "moto_server";
-
-impl Moto {
-    fn program() -> Result<PathBuf, String> {
-        let named = std::env::var("WAKEGATE_TEST_MOTO");
-        find(named.as_deref().unwrap_or(MOTO_PROGRAM))
-    }
-
-    pub fn is_there() -> Result<(), String> {
-        Self::program().map(drop)
-    }
-
-    /// The running server.
-    pub async fn of_all() -> &'static Self {
-        let start = || async {
-            let mut command = Command::new(Self::program().expect("the program"));
-            command.args(["-H", "127.0.0.1", "-p", "0"]);
-            // In front of its own words stands what a terminal would colour.
-            let server = tokio::task::spawn_blocking(|| Server::start(command, "http://"));
-            Self {
-                server: server.await.expect("it starts"),
-            }
-        };
-        MOTO.get_or_init(start).await
-    }
-
-    pub fn address(&self) -> &str {
-        &self.server.address
-    }
-
-    /// A new bucket.
-    pub async fn bucket(&self) -> Bucket {
-        let bucket = Bucket {
-            url: format!("http://{}/b{:08x}", self.address(), fastrand::u32(..)),
-            prefix: "some/prefix".to_owned(),
-        };
-        let answer = bucket.send(reqwest::Method::PUT, &bucket.url, b"").await;
-        assert!(answer.status().is_success(), "{answer:?}");
-        bucket
-    }
-}
-
-/// A bucket, asked by plain HTTP.
-#[derive(Clone)]
-pub struct Bucket {
-    url: String,
-    prefix: String,
-}
-
-/// The server looks whether there is a signature, not at it.
-const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00";
-
-impl Bucket {
-    /// As `store` of gateway.toml names it.
-    pub fn location(&self) -> String {
-        let (_, name) = self.url.rsplit_once('/').expect("a bucket");
-        format!("s3://{name}/{}", self.prefix)
-    }
-
-    fn object(&self, key: &str) -> String {
-        format!("{}/{}/{key}", self.url, self.prefix)
-    }
-
-    async fn send(&self, method: reqwest::Method, url: &str, bytes: &[u8]) -> reqwest::Response {
-        let client = reqwest::Client::builder().no_proxy().build();
-        let request = client.expect("a client").request(method, url);
-        let request = request.header(AUTHORIZATION, SIGNATURE);
-        let request = request.header("content-type", "application/octet-stream");
-        request
-            .body(bytes.to_vec())
-            .send()
-            .await
-            .expect("moto answers")
-    }
-
-    pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let url = self.object(key);
-        // moto fails a reading of what is being written.
-        let answer = until("moto answers", || async {
-            let answer = self.send(reqwest::Method::GET, &url, b"").await;
-            (!answer.status().is_server_error()).then_some(answer)
-        })
-        .await;
-        if answer.status() == 404 {
-            return None;
-        }
-        assert!(answer.status().is_success(), "{answer:?}");
-        Some(answer.bytes().await.expect("a body").to_vec())
-    }
-
-    pub async fn put(&self, key: &str, bytes: &[u8]) {
-        let answer = self
-            .send(reqwest::Method::PUT, &self.object(key), bytes)
-            .await;
-        assert!(answer.status().is_success(), "{answer:?}");
     }
 }

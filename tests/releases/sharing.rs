@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::api::Api;
 use crate::bench::Bench;
+use crate::bucket::Bucket;
 use crate::gateway::Gateway;
 use crate::lines;
-use crate::servers::Moto;
 use crate::setup::Setup;
 use crate::shelf::Shelf;
 use crate::stage::{Stage, of_one_application, start};
@@ -93,11 +93,10 @@ async fn two_gateways_on_one_folder_lose_no_entry(stage: Stage) {
 }
 
 async fn two_gateways_on_one_bucket_lose_no_entry(stage: Stage) {
-    let moto = Moto::of_all().await;
-    let bucket = moto.bucket().await;
+    let bucket = Bucket::new().await;
     let other = stage.another_machine().await;
-    let first = with_bucket(stage.setup(), &bucket, moto.address());
-    let second = with_bucket(of_one_application(&other), &bucket, moto.address());
+    let first = with_bucket(stage.setup(), &bucket, bucket.server());
+    let second = with_bucket(of_one_application(&other), &bucket, bucket.server());
     let machines = [
         machine(stage.bench().clone(), first).await,
         machine(other, second).await,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::bench::until;
-use crate::servers::Bucket;
+use crate::bucket::Bucket;
 
 /// Where an application's releases are stored.
 #[derive(Clone)]

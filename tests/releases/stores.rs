@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::bench::until;
 use crate::between::{Between, Mode};
+use crate::bucket::Bucket;
 use crate::lines;
 use crate::seen;
-use crate::servers::{Bucket, Moto};
 use crate::setup::Setup;
 use crate::shelf::Shelf;
 use crate::stage::{Stage, start};
@@ -40,18 +40,16 @@ pub fn with_bucket(setup: Setup, bucket: &Bucket, address: &str) -> Setup {
 
 /// A bucket with something before it that can fail.
 async fn with_something_between(stage: &Stage) -> (Setup, Shelf, Between) {
-    let moto = Moto::of_all().await;
-    let bucket = moto.bucket().await;
-    let between = Between::before(moto.address()).await;
+    let bucket = Bucket::new().await;
+    let between = Between::before(bucket.server()).await;
     let setup = with_bucket(stage.setup(), &bucket, &between.address.to_string());
     (setup, Shelf::Bucket(bucket), between)
 }
 
 async fn a_release_goes_its_whole_way_over_a_bucket(stage: Stage) {
-    let moto = Moto::of_all().await;
-    let bucket = moto.bucket().await;
+    let bucket = Bucket::new().await;
     let shelf = Shelf::Bucket(bucket.clone());
-    let setup = with_bucket(stage.setup(), &bucket, moto.address());
+    let setup = with_bucket(stage.setup(), &bucket, bucket.server());
     let (gateway, api) = start(&setup).await;
     let [old, new] = ["old", "new"].map(|revision| stage.release(revision));
     let old_hash = api.deployed(&old).await;
@@ -77,15 +75,14 @@ async fn a_release_goes_its_whole_way_over_a_bucket(stage: Stage) {
 }
 
 async fn a_bucket_is_found_by_the_usual_variables_alone(stage: Stage) {
-    let moto = Moto::of_all().await;
-    let bucket = moto.bucket().await;
+    let bucket = Bucket::new().await;
     let setup = stage
         .setup()
         .set("apps.shop.store", bucket.location())
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .env("AWS_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", format!("http://{}", moto.address()))
+        .env("AWS_ENDPOINT_URL", format!("http://{}", bucket.server()))
         .env("AWS_ALLOW_HTTP", "true");
     let (_gateway, api) = start(&setup).await;
     let hash = api.deployed(&stage.release("one")).await;
@@ -248,9 +245,8 @@ async fn a_gateway_that_starts_while_the_bucket_is_away_serves_what_runs(stage: 
 }
 
 async fn a_bucket_that_is_not_there_is_told(stage: Stage) {
-    let moto = Moto::of_all().await;
-    let bucket = moto.bucket().await;
-    let setup = with_bucket(stage.setup(), &bucket, moto.address())
+    let bucket = Bucket::new().await;
+    let setup = with_bucket(stage.setup(), &bucket, bucket.server())
         .set("apps.shop.store", "s3://there-is-no-such-bucket/here");
     let (_gateway, api) = start(&setup).await;
     let answer = api.store(stage.release("one").bytes()).await;
