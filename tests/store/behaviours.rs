@@ -162,6 +162,7 @@ async fn current_is_written_as_json_and_read_as_older_tools_wrote_it(bench: Benc
     let written: Value = serde_json::from_str(&bench.text("current.json").await).unwrap();
     let expected = json!({
         "hash": hash(7), "revision": "r7", "at": "2026-01-01T00:00:07Z", "by": "ada",
+        "kind": "switch",
     });
     assert_eq!(written, expected);
     assert_eq!(bench.keys().await, ["current.json"]);
