@@ -122,7 +122,12 @@ export function follow(onStatus, onLink) {
         const status = JSON.parse(data);
         pause = RETRY_MIN;
         onLink({ state: "live" });
-        onStatus(status);
+        try {
+          onStatus(status);
+        } catch (error) {
+          // A defect of the page is none of the connection, and is told as what it is.
+          reportError(error);
+        }
       });
       for (;;) {
         const { value, done } = await reader.read();
