@@ -224,7 +224,7 @@ async fn pause(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     body::read_nothing(request).await?;
-    set_door(&doors, vec![named(&doors, app)?], Door::Paused)
+    set_door(&doors, vec![named(&doors, app)?], Door::Paused, true)
 }
 
 async fn resume(
@@ -233,7 +233,7 @@ async fn resume(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     body::read_nothing(request).await?;
-    set_door(&doors, vec![named(&doors, app)?], Door::Open)
+    set_door(&doors, vec![named(&doors, app)?], Door::Paused, false)
 }
 
 async fn maintenance_up(
@@ -241,7 +241,7 @@ async fn maintenance_up(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     let apps = all_or_named(&doors, request).await?;
-    set_door(&doors, apps, Door::Maintenance)
+    set_door(&doors, apps, Door::Maintenance, true)
 }
 
 async fn maintenance_down(
@@ -249,7 +249,7 @@ async fn maintenance_down(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     let apps = all_or_named(&doors, request).await?;
-    set_door(&doors, apps, Door::Open)
+    set_door(&doors, apps, Door::Maintenance, false)
 }
 
 /// The named application, or all of them.
@@ -264,11 +264,12 @@ async fn all_or_named(doors: &Doors, request: Request) -> Result<Vec<AppName>, P
 fn set_door(
     doors: &Doors,
     apps: Vec<AppName>,
-    door: Door,
+    what: Door,
+    is_on: bool,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     let mut changed = Vec::new();
     for app in apps {
-        doors.releases.set_door(&app, door)?;
+        doors.releases.set_door(&app, what, is_on)?;
         changed.push(doors.releases.status_of(&app)?);
     }
     Ok(Json(changed))

@@ -269,9 +269,16 @@ impl Manager {
         Ok(managed.store.history().await?)
     }
 
-    /// Opens or closes an application to requests.
-    pub fn set_door(&self, app: &AppName, door: Door) -> Result<(), DeployError> {
+    /// Opens or closes an application to requests. Opening ends only `what`: who resumes does not
+    /// end a maintenance, and a pause does not take the place of one.
+    pub fn set_door(&self, app: &AppName, what: Door, is_on: bool) -> Result<(), DeployError> {
         let managed = self.managed(Some(app.as_str()))?;
+        let door = match (managed.route.door(), what, is_on) {
+            (before, _, false) if before != what => return Ok(()),
+            (Door::Maintenance, Door::Paused, true) => return Ok(()),
+            (_, _, false) => Door::Open,
+            (_, _, true) => what,
+        };
         managed.route.set_door(door);
         tracing::info!(%app, ?door, "the way to an application was changed");
         managed.tell();

@@ -50,6 +50,7 @@ impl Managed {
                 Door::Paused => "paused",
                 Door::Maintenance => "maintenance",
             },
+            held: self.route.held(),
             state: name,
             reason,
             current: state.current_hash().cloned(),

@@ -8,6 +8,7 @@ use self::rig::{Rig, SECOND};
 use super::DeployError;
 use crate::deploy::records::{ChangeKind, CurrentDocument};
 use crate::deploy::route::Door;
+use crate::store::Store;
 
 #[tokio::test(start_paused = true)]
 async fn a_release_is_launched_beside_the_current_one_and_switched_to() {
@@ -140,6 +141,32 @@ async fn going_back_while_the_old_release_drains_does_not_restart_it() {
     tokio::time::sleep(40 * SECOND).await;
     assert_eq!(rig.fake.starts(rig.name(&first).as_str()), 1);
     assert_eq!(rig.fake.stops(rig.name(&first).as_str()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_release_that_was_left_already_changes_nothing() {
+    let rig = Rig::new(|_| {}).await;
+    rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    let third = rig.go_live("3").await;
+    let (one, other) = tokio::join!(rig.leave(&third), rig.leave(&third));
+    let refused = one.and(other).unwrap_err();
+    assert!(matches!(refused, DeployError::NotCurrent(_)), "{refused}");
+    assert_eq!(rig.current(), Some(second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_has_lost_everything_takes_no_release_away() {
+    let rig = Rig::new(|_| {}).await;
+    let first = rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    rig.asleep(&first).await;
+    // As a folder that is not mounted: the gateway ends and finds nothing.
+    let rig = rig.restart_with(Store::in_memory()).await;
+    rig.until(|rig| rig.current() == Some(second.clone())).await;
+    tokio::time::sleep(30 * SECOND).await;
+    assert!(rig.exists(&first) && rig.exists(&second));
+    assert_eq!(rig.fake.stops(rig.name(&second).as_str()), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -353,13 +380,18 @@ async fn without_a_current_release_nothing_is_removed_at_the_start() {
 #[tokio::test(start_paused = true)]
 async fn the_door_is_told_in_the_status() {
     let rig = Rig::new(|_| {}).await;
-    for (door, word) in [
-        (Door::Paused, "paused"),
-        (Door::Maintenance, "maintenance"),
-        (Door::Open, "open"),
+    for (what, is_on, word) in [
+        (Door::Paused, true, "paused"),
+        (Door::Maintenance, false, "paused"),
+        (Door::Maintenance, true, "maintenance"),
+        (Door::Paused, true, "maintenance"),
+        (Door::Paused, false, "maintenance"),
+        (Door::Maintenance, false, "open"),
+        (Door::Paused, true, "paused"),
+        (Door::Paused, false, "open"),
     ] {
-        rig.manager.set_door(&rig.app, door).unwrap();
-        assert_eq!(rig.status().door, word);
+        rig.manager.set_door(&rig.app, what, is_on).unwrap();
+        assert_eq!(rig.status().door, word, "{what:?} {is_on}");
     }
 }
 

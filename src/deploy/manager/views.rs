@@ -61,6 +61,8 @@ pub struct AppStatus {
     pub app: AppName,
     /// `open`, `paused`, `maintenance`.
     pub door: &'static str,
+    /// Requests that are held by a pause, or until it is known which release is current.
+    pub held: usize,
     /// `ready` when requests have a current release, else `loading` or `none`.
     pub state: &'static str,
     /// Why there is no current release.

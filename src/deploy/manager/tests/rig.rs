@@ -90,6 +90,12 @@ impl Rig {
         Self::open(config, fake, store, revisions).await
     }
 
+    /// The same, and its store is another one.
+    pub async fn restart_with(mut self, store: Store) -> Self {
+        self.store = store;
+        self.restart().await
+    }
+
     async fn open(
         config: Config,
         fake: Fake,
@@ -178,6 +184,12 @@ impl Rig {
 
     pub async fn roll_back(&self) -> Result<Switched, DeployError> {
         self.manager.roll_back(&self.app, None, "tester").await
+    }
+
+    pub async fn leave(&self, hash: &ReleaseHash) -> Result<Switched, DeployError> {
+        self.manager
+            .roll_back(&self.app, Some(hash), "tester")
+            .await
     }
 
     /// Stores, launches and switches.
