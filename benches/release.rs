@@ -82,6 +82,7 @@ fn main() -> ExitCode {
         failed_checks: 5,
         check_every: Duration::from_secs(1),
         before_switch: Duration::from_secs(1),
+        late_max: Duration::from_secs(3),
     };
     let without_streams = Load {
         websockets: 0,

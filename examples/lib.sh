@@ -41,9 +41,21 @@ count_from() {
     fi
 }
 
+# await_gateway: one that was started just now may not listen yet. Some ten seconds where it is refused,
+# at most two minutes where nobody answers, then it is not there.
+await_gateway() {
+    tries=0
+    until curl --silent --noproxy '*' --max-time 5 --output /dev/null "$ADMIN/healthz" || [ "$tries" -ge 20 ]; do
+        tries=$((tries + 1))
+        sleep 0.5
+    done
+    awaited=yes
+}
+
 # admin METHOD PATH [JSON]: calls the admin API; sets STATUS and ANSWER. Ends the script when
 # nobody answers or the token is wrong. The token goes to curl on stdin: a command line is public.
 admin() {
+    [ -n "${awaited:-}" ] || await_gateway
     set -- "$1" "$ADMIN$2" "${3:-}"
     if [ -n "$3" ]; then
         set -- "$1" "$2" --header 'Content-Type: application/json' --data "$3"
@@ -58,7 +70,7 @@ admin() {
         fi | curl --config - --silent --noproxy '*' --max-time "$CALL_SECONDS_MAX" \
             --request "$method" --write-out '\n%{http_code}' "$@" "$url"
     ) || {
-        complain "no gateway answers at $ADMIN (curl: exit code $?); is it running? (cargo run --release -- demo)"
+        complain "no gateway answers at $ADMIN (curl: exit code $?); is it running? (README.md tells how to start it)"
         exit 1
     }
     STATUS=${ANSWER##*

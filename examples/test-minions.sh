@@ -1,6 +1,6 @@
 #!/bin/sh
-# Asks minion-1 to minion-N through the gateway, which wakes those that sleep, and checks that the
-# right one answered: examples/test-minions.sh [N, default 3]
+# Asks minion-1 to minion-N at GATEWAY, where those that sleep are woken, follows redirects, and checks
+# that the right one answered: examples/test-minions.sh [N, default 3]
 set -eu
 . "$(dirname "$0")/lib.sh"
 count_from "$@"
@@ -9,15 +9,20 @@ failed=0
 i=1
 while [ "$i" -le "$COUNT" ]; do
     path=/session/minion-$i/
-    # The last line is curl's: status and seconds.
-    if ANSWER=$(curl --silent --noproxy '*' --max-time "$CALL_SECONDS_MAX" \
-        --header 'Accept: application/json' --write-out '\n%{http_code} %{time_total}' "$GATEWAY$path"); then
+    # The last line is curl's: status, seconds, redirects.
+    if ANSWER=$(curl --silent --noproxy '*' --location --max-redirs 5 --max-time "$CALL_SECONDS_MAX" \
+        --header 'Accept: application/json' \
+        --write-out '\n%{http_code} %{time_total} %{num_redirects}' "$GATEWAY$path"); then
         measured=${ANSWER##*
 }
         ANSWER=${ANSWER%
 *}
-        STATUS=${measured% *}
-        millis=$(echo "${measured#* }" | awk '{ printf "%.0f", $1 * 1000 }')
+        STATUS=${measured%% *}
+        millis=$(echo "$measured" | awk '{ printf "%.0f", $2 * 1000 }')
+        case ${measured##* } in
+            0) sent_on= ;;
+            *) sent_on=", sent on ${measured##* } times" ;;
+        esac
         if [ "$STATUS" != 200 ]; then
             problem=$(why)
         elif [ "$(field connstr)" != "db $i" ]; then
@@ -26,11 +31,11 @@ while [ "$i" -le "$COUNT" ]; do
             problem="asked for $path, it was asked for \"$(field path)\""
         else
             problem=
-            echo "minion-$i: answered in $millis ms (host $(field hostname))"
+            echo "minion-$i: answered in $millis ms$sent_on (host $(field hostname))"
         fi
     else
         code=$?
-        problem="no answer from $GATEWAY (curl: exit code $code); is the gateway running?"
+        problem="no answer from $GATEWAY (curl: exit code $code); is there anything at that address?"
     fi
     if [ -n "$problem" ]; then
         complain "minion-$i: $problem"

@@ -56,6 +56,9 @@ pub struct ProxyDecision {
     /// How long the request may be held while the workload wakes; `None` is the configured limit.
     pub wait: Option<Duration>,
     pub asleep: Asleep,
+    /// True: the client is known to follow a redirect of [`Asleep::Redirect`] with any method and
+    /// with its body.
+    pub follows: bool,
     /// False: the request does not count as activity, so it does not keep the workload awake.
     pub counts: bool,
     /// How to make the workload when it does not exist. An application's releases are made of their
@@ -132,6 +135,7 @@ impl ProxyDecision {
             timeout: None,
             wait: None,
             asleep: Asleep::Hold,
+            follows: false,
             counts: true,
             create: None,
             request_headers: HeaderEdits::default(),
@@ -148,7 +152,8 @@ pub enum Asleep {
     Hold,
     /// Wake it; show a waiting page to a browser that navigates, hold everything else.
     Page,
-    /// Wake it, wait until it is ready, then 307 to the same URL.
+    /// Wake it, wait until it is ready and the proxy in front can know it, then 307 to the same
+    /// URL; a request whose client would not follow is held instead.
     Redirect,
     /// 503, and do not wake it.
     Refuse,
@@ -250,11 +255,83 @@ pub enum ReadyRule {
 }
 
 /// When a workload that nothing uses may sleep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdleRule {
     Never,
     StopAfter(Duration),
     PauseAfter(Duration),
+    /// The same for a workload that is also used past the gateway: after so long without a request
+    /// through the gateway, in which the sign told of no other use either.
+    UnlessBusy {
+        sleep: Sleep,
+        after: Duration,
+        sign: BusySign,
+    },
+}
+
+/// How a workload sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sleep {
+    Stopped,
+    Paused,
+}
+
+/// What tells whether a workload is used past the gateway. The `target` is
+/// `http://host[:port]/path`, or a path on the workload's own port; a field of the answer's JSON is
+/// named by its path, with dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusySign {
+    /// A GET answers 200 when it is in use and 204 when it is not; with a field, 200 with JSON whose
+    /// field is true, a number but zero, or not empty when it is in use.
+    Probe {
+        target: Arc<str>,
+        field: Option<Arc<str>>,
+    },
+    /// A GET answers 200 with JSON whose field is a number that grows with each use.
+    Count { target: Arc<str>, field: Arc<str> },
+    /// The bytes that it sends, by the engine's statistics.
+    SentBytes,
+    /// The requests that a Traefik beside the gateway has had answered by it.
+    TraefikRequests,
+}
+
+impl IdleRule {
+    /// After how long it sleeps, and how; `None` is never.
+    pub fn sleep(&self) -> Option<(Duration, Sleep)> {
+        match self {
+            IdleRule::Never => None,
+            IdleRule::StopAfter(after) => Some((*after, Sleep::Stopped)),
+            IdleRule::PauseAfter(after) => Some((*after, Sleep::Paused)),
+            IdleRule::UnlessBusy { after, sleep, .. } => Some((*after, *sleep)),
+        }
+    }
+
+    /// What is to be asked before.
+    pub fn sign(&self) -> Option<&BusySign> {
+        match self {
+            IdleRule::UnlessBusy { sign, .. } => Some(sign),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for BusySign {
+    /// As scripts write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BusySign::Probe {
+                target,
+                field: None,
+            } => write!(f, "busy_probe({target:?})"),
+            BusySign::Probe {
+                target,
+                field: Some(field),
+            } => write!(f, "busy_probe({target:?}, {field:?})"),
+            BusySign::Count { target, field } => write!(f, "busy_count({target:?}, {field:?})"),
+            BusySign::SentBytes => f.write_str("sent_bytes()"),
+            BusySign::TraefikRequests => f.write_str("traefik_requests()"),
+        }
+    }
 }
 
 /// A script's failure on one call.

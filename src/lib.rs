@@ -20,7 +20,7 @@
 //! - vocabulary: [`names`], [`clock`], [`metrics`];
 //! - pure: [`config`], [`decision`], [`spec`], [`target`], [`lifecycle::gate`], [`lifecycle::machine`];
 //! - ports and engines: [`runtime`] (the trait), [`script`], [`store`], [`https`];
-//! - adapters and drivers: `runtime::docker`, `runtime::process`, `runtime::fake`,
+//! - adapters and drivers: `runtime::docker`, `runtime::process`, `runtime::fake`, [`traefik`],
 //!   [`lifecycle::fleet`] with its workloads;
 //! - services: [`proxy`];
 //! - doors: [`admin`], [`cli`], [`app`], `main`, and [`demo`] with the sample application.
@@ -59,3 +59,4 @@ pub mod script;
 pub mod spec;
 pub mod store;
 pub mod target;
+pub mod traefik;

@@ -54,29 +54,16 @@ where
 }
 
 #[cfg(test)]
+pub mod captured;
+
+#[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-
+    use super::captured::{Captured, prepare};
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn logged(format: LogFormat, level: &str, speak: impl FnOnce()) -> String {
-        let lines = Lines::default();
+        prepare();
+        let lines = Captured::default();
         let log = Log {
             format,
             level: level.to_owned(),
@@ -85,8 +72,7 @@ mod tests {
         let writer = lines.clone();
         let subscriber = subscriber(&log, false, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, speak);
-        let bytes = lines.0.lock().clone();
-        String::from_utf8(bytes).unwrap()
+        lines.text()
     }
 
     fn speak() {

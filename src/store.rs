@@ -62,9 +62,11 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+#[cfg(test)]
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use sha2::{Digest, Sha256};
 
-use self::documents::{Conditions, Mode, Writes};
+use self::documents::{Conditions, Mode, Position, Writes};
 use self::folder::Folder;
 use crate::config::{StoreLocation, StoreOptions};
 use crate::deploy::records::{CurrentDocument, History, HistoryEntry};
@@ -98,6 +100,30 @@ impl Default for StoreLimits {
             answer: Duration::from_secs(10),
             operation: Duration::from_secs(15),
             lock: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A switch for [`Store::record`].
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    pub current: CurrentDocument,
+    pub entry: HistoryEntry,
+    /// The changes before it, as far as they are known, oldest first: a history that is lost or cannot
+    /// be read begins with them.
+    pub known: Vec<HistoryEntry>,
+    /// It was made some time ago, so that a later one may have been recorded.
+    pub is_late: bool,
+}
+
+impl Recorded {
+    /// Made just now, and nothing is known of what was before.
+    pub fn new(current: CurrentDocument, entry: HistoryEntry) -> Self {
+        Self {
+            current,
+            entry,
+            known: Vec::new(),
+            is_late: false,
         }
     }
 }
@@ -200,7 +226,20 @@ impl Store {
 
     /// A store that is gone with the last of its clones: for tests.
     pub fn in_memory() -> Self {
-        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        Self::over(Arc::new(InMemory::new()))
+    }
+
+    /// The same, and it can be made slow.
+    #[cfg(test)]
+    pub fn throttled() -> (Self, Arc<ThrottledStore<InMemory>>) {
+        let objects = Arc::new(ThrottledStore::new(
+            InMemory::new(),
+            ThrottleConfig::default(),
+        ));
+        (Self::over(objects.clone()), objects)
+    }
+
+    fn over(objects: Arc<dyn ObjectStore>) -> Self {
         Self::new(Shared {
             place: Place::memory(),
             documents: objects.clone(),
@@ -327,25 +366,44 @@ impl Store {
         self.limited("writing history.json", async move {
             let _turn = shared.turn().await?;
             shared.know_conditions().await?;
-            shared.append(entry, false).await
+            shared.append(entry, Position::Newest, &[]).await
         })
         .await
     }
 
     /// Records a switch: `current.json` first, then an entry in the history. Can be repeated after
-    /// an error, and does then only what is missing.
-    pub async fn record_switch(
-        &self,
-        current: CurrentDocument,
-        entry: HistoryEntry,
-    ) -> Result<(), StoreError> {
+    /// an error, and does then only what is missing. False: only the history has it, since it is late
+    /// and `current.json` tells of a later switch.
+    pub async fn record(&self, switch: Recorded) -> Result<bool, StoreError> {
         let shared = self.shared.clone();
         self.limited("recording a switch", async move {
             let _turn = shared.turn().await?;
             // Before anything is written: a switch that can only be recorded by half is none.
             shared.know_conditions().await?;
-            shared.set_current(&current).await?;
-            shared.append(entry, true).await
+            let is_overtaken = switch.is_late && shared.has_later(&switch.current).await?;
+            if !is_overtaken {
+                shared.set_current(&switch.current).await?;
+            }
+            let at = if is_overtaken {
+                Position::BeforeLater
+            } else {
+                Position::OfCurrent
+            };
+            shared.append(switch.entry, at, &switch.known).await?;
+            Ok(!is_overtaken)
+        })
+        .await
+    }
+
+    /// Whether a switch could be written: a folder that is there takes a small file. A bucket would
+    /// only tell by being written to, so that one counts as ready.
+    pub async fn can_be_written(&self) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        self.limited("trying to write", async move {
+            match &shared.writes {
+                Writes::InTurns(folder) => folder.try_to_write().await,
+                Writes::Conditional(_) => Ok(()),
+            }
         })
         .await
     }

@@ -11,19 +11,11 @@ cd "$(dirname "$0")/.."
 CONTAINERS+=(wakegate)
 
 needs curl jq docker
-if docker compose version >/dev/null 2>&1; then
-    compose=(docker compose)
-elif command -v docker-compose >/dev/null; then
-    compose=(docker-compose)
-else
-    fail "this needs docker-compose"
-fi
-compose+=(--project-name wakegate-compose-check)
+find_compose wakegate-compose-check
 nothing_there
+find_binary
 
-binary=target/$(rustc -vV | sed -n 's/^host: //p')/release/wakegate
-[ -x "$binary" ] || fail "there is no $binary (cargo build --release)"
-
+folder=$(mktemp -d)
 tidy_up() {
     local code=$?
     if [ "$code" -ne 0 ]; then
@@ -31,10 +23,15 @@ tidy_up() {
         docker logs --tail 100 wakegate >&2 || true
         docker ps --all >&2 || true
     fi
-    "${compose[@]}" down >/dev/null 2>&1 || true
+    remove_releases
+    "${compose[@]}" down --volumes >/dev/null 2>&1 || true
     sweep
+    rm -rf "$folder"
     exit "$code"
 }
+# Containers that the gateway made for an application of the check.
+releases() { docker ps --all --quiet --filter label=wakegate.app=compose-check; }
+remove_releases() { releases | xargs --no-run-if-empty docker rm --force >/dev/null 2>&1 || true; }
 trap tidy_up EXIT
 trap 'exit 130' INT TERM
 
@@ -43,15 +40,13 @@ unset WAKEGATE_ADMIN_TOKEN
 if [ ! -e .env ] && "${compose[@]}" config >/dev/null 2>&1; then
     fail "docker-compose.yml was accepted without WAKEGATE_ADMIN_TOKEN"
 fi
-WAKEGATE_ADMIN_TOKEN=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
-export WAKEGATE_ADMIN_TOKEN
+make_token
 
 say "building the images and starting the gateway"
 "${compose[@]}" build --build-arg BINARY="$binary"
 docker build --quiet --tag minionapp:latest --target minion --build-arg BINARY="$binary" . >/dev/null
 "${compose[@]}" up -d
-healthy() { [ "$(status "$ADMIN/healthz")" = 200 ]; }
-within "$WAIT_SECONDS_MAX" "the gateway answers at $ADMIN/healthz" healthy
+until_gateway_answers
 
 say "the admin API wants the token, and is published for this machine only"
 expect_status 401 "$ADMIN/deploy"
@@ -65,7 +60,36 @@ examples/test-minions.sh 3
 sleeps_and_wakes
 examples/delete-minions.sh 3
 
+say "a release is still the current one when the gateway's container is a new one"
+mkdir "$folder/scripts"
+printf '%s\n' 'route("/{*rest}", |req| app("compose-check"));' >"$folder/scripts/app.rhai"
+{
+    cat gateway.toml
+    printf '\n[apps.compose-check]\n'
+} >"$folder/gateway.toml"
+cat >"$folder/override.yml" <<YAML
+version: "3.8"
+services:
+  gateway:
+    volumes:
+      - $folder/scripts:/etc/wakegate/scripts:ro
+      - $folder/gateway.toml:/etc/wakegate/gateway.toml:ro
+YAML
+with_app=("${compose[@]}" --file docker-compose.yml --file "$folder/override.yml")
+"${with_app[@]}" up -d
+until_gateway_answers
+docker exec wakegate /wakegate deploy compose-check --image minionapp:latest --revision 1 --watch 0s
+expect_status 200 "$GATEWAY/"
+"${with_app[@]}" up -d --force-recreate
+until_gateway_answers
+expect_status 200 "$GATEWAY/"
+[ "$(docker exec wakegate /wakegate history compose-check --json | jq length)" = 1 ] ||
+    fail "the history was lost with the gateway's container"
+[ "$(releases | wc -l)" = 1 ] || fail "there are other containers: $(docker ps --all)"
+remove_releases
+
 say "down"
-"${compose[@]}" down
+"${compose[@]}" down --volumes
 nothing_there
+[ -z "$(releases)" ] || fail "a container of the check is still there: $(releases)"
 say "all is well"

@@ -92,7 +92,7 @@ say "streams and websockets pass"
 events=$(fetch --no-buffer "$GATEWAY/session/minion-1/events?every=50&count=5" | grep -c '^data:' || true)
 [ "$events" = 5 ] || fail "$events events came, not 5"
 # The connection stays open, so that curl ends it by its time limit.
-switched=$(status "$GATEWAY/session/minion-1/echo" --max-time 2 --http1.1 \
+switched=$(status "$GATEWAY/session/minion-1/echo" --max-time 5 --http1.1 \
     --header 'Connection: Upgrade' --header 'Upgrade: websocket' \
     --header 'Sec-WebSocket-Version: 13' --header 'Sec-WebSocket-Key: d2FrZWdhdGUgZmlyc3QgcnU=')
 [ "$switched" = 101 ] || fail "the websocket's handshake was answered $switched"

@@ -28,6 +28,33 @@ needs() {
     docker version >/dev/null 2>&1 || fail "no Docker engine answers (try: docker version)"
 }
 
+# find_compose PROJECT [OPTION…]: how Compose is called here, in `compose`.
+find_compose() {
+    if docker compose version >/dev/null 2>&1; then
+        compose=(docker compose)
+    elif command -v docker-compose >/dev/null; then
+        compose=(docker-compose)
+    else
+        fail "this needs docker-compose"
+    fi
+    compose+=(--project-name "$@")
+}
+
+# find_binary: the binary that the images hold, in `binary`.
+find_binary() {
+    binary=target/$(rustc -vV | sed -n 's/^host: //p')/release/wakegate
+    [ -x "$binary" ] || fail "there is no $binary (cargo build --release)"
+}
+
+# make_token: a token for the admin API, for Compose and for the examples.
+make_token() {
+    WAKEGATE_ADMIN_TOKEN=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+    export WAKEGATE_ADMIN_TOKEN
+}
+
+gateway_answers() { [ "$(status "$ADMIN/healthz")" = 200 ]; }
+until_gateway_answers() { within "$WAIT_SECONDS_MAX" "the gateway answers at $ADMIN/healthz" gateway_answers; }
+
 # within SECONDS WHAT COMMAND…: repeats the command until it succeeds.
 within() {
     local deadline=$((SECONDS + $1)) what=$2

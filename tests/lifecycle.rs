@@ -2,6 +2,8 @@
 
 #[path = "lifecycle/draining.rs"]
 mod draining;
+#[path = "lifecycle/past.rs"]
+mod past;
 #[path = "lifecycle/superseded.rs"]
 mod superseded;
 
@@ -40,7 +42,7 @@ impl ContainerRules for Rules {
     }
 
     fn idle(&self, _: &ContainerFacts) -> Result<Option<IdleRule>, ScriptFailure> {
-        Ok(Some(*self.idle.lock()))
+        Ok(Some(self.idle.lock().clone()))
     }
 
     fn template(
@@ -589,6 +591,56 @@ async fn a_restart_by_somebody_else_gives_a_new_endpoint() {
     assert_eq!(bench.fake.starts("a"), 1);
 }
 
+/// By `docker stop`, or Compose.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_stops_while_it_starts_stays_stopped_unless_somebody_waits_for_it() {
+    let bench = Bench::new();
+    *bench.rules.ready.lock() = Ok(ReadyRule::Wait(10 * SECOND));
+    bench.until_engine(true).await;
+    // Started by somebody else, by an operator's order, and by a request whose client has left.
+    for round in 0..3 {
+        match round {
+            0 => bench.fake.start_outside("a"),
+            1 => drop(bench.fleet.start("a", None).await.unwrap()),
+            _ => drop(
+                tokio::time::timeout(2 * SECOND, bench.lease())
+                    .await
+                    .unwrap_err(),
+            ),
+        }
+        bench.until_phase("starting").await;
+        bench
+            .until("runs", |bench| bench.fake.is_running("a"))
+            .await;
+        let starts = bench.fake.starts("a");
+        bench.fake.stop_outside("a");
+        tokio::time::sleep(120 * SECOND).await;
+        assert_eq!(bench.phase(), "stopped");
+        assert_eq!(bench.fake.starts("a"), starts);
+    }
+    // Who orders it to be ready is told.
+    let fleet = bench.fleet.clone();
+    let order = tokio::spawn(async move { fleet.start("a", Some(60 * SECOND)).await });
+    bench
+        .until("runs", |bench| bench.fake.is_running("a"))
+        .await;
+    bench.fake.stop_outside("a");
+    let error = order.await.unwrap().unwrap_err().to_string();
+    assert!(
+        error.contains("came to rest before it was ready"),
+        "{error}"
+    );
+    // Who waits for it gets the next start.
+    let starts = bench.fake.starts("a");
+    let waiting = bench.spawn_ask(60 * SECOND);
+    bench
+        .until("runs", |bench| bench.fake.is_running("a"))
+        .await;
+    bench.fake.stop_outside("a");
+    drop(waiting.await.unwrap().expect("it wakes"));
+    assert_eq!(bench.fake.starts("a"), starts + 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_does_not_answer_is_looked_at_and_started_anew_when_it_is_gone() {
     let bench = Bench::new();
@@ -699,6 +751,79 @@ async fn a_deployment_is_made_started_shown_and_removed() {
     removal.await.unwrap().unwrap();
     assert_eq!(bench.fleet.views(), []);
     assert_eq!(bench.fake.count(&Call::Remove("a".into())), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_before_the_first_listing_waits_for_it_and_leaves_alone_what_has_that_name() {
+    let fake = Fake::new();
+    let id = fake.add(WorkloadSpec::new(name("a"), "image:1"));
+    let bench = Bench::over(fake, |_| {});
+    let spec = WorkloadSpec::new(name("a"), "image:1");
+    let taken = bench.fleet.deploy(spec, true).await.unwrap_err();
+    assert_eq!(taken, OrderError::NameTaken("a".into()));
+    assert_eq!(bench.fake.id("a"), id);
+    assert_eq!(bench.fake.count(&Call::Create("a".into())), 0);
+}
+
+/// Whoever comes first makes it again; the others wait for that one.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_removal_finds_what_a_deployment_makes_right_behind_it() {
+    let bench = Bench::over(Fake::new(), |_| {});
+    bench.until_engine(true).await;
+    let spec = WorkloadSpec::new(name("a"), "image:1");
+    bench.fleet.deploy(spec.clone(), true).await.unwrap();
+    bench.until_phase("ready").await;
+    let lease = bench.lease().await;
+    let fleet = bench.fleet.clone();
+    let removal = tokio::spawn(async move { fleet.remove("a").await });
+    bench.until_phase("draining").await;
+    let (workload, known) = (name("a"), create("known", "a"));
+    let ask = Ask {
+        workload: &workload,
+        counts: true,
+        wait: 60 * SECOND,
+        create: Some(Creation::from(&known)),
+        superseded: None,
+    };
+    let mut asking = std::pin::pin!(bench.fleet.acquire(ask));
+    assert!(futures_util::poll!(&mut asking).is_pending());
+    drop(lease);
+    // It is not looked at while the removal ends and the deployment begins.
+    removal.await.unwrap().unwrap();
+    bench.fleet.deploy(spec, true).await.unwrap();
+    drop(asking.await.expect("it wakes"));
+    assert_eq!(bench.fake.starts("a"), 2);
+}
+
+/// Who comes between the entry and the order to make it waits for what is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_first_requests_at_once_each_gets_what_one_of_them_makes() {
+    const ROUNDS: usize = 1_000;
+    let bench = Bench::over(Fake::new(), |_| {});
+    *bench.rules.ready.lock() = Ok(ReadyRule::Wait(Duration::ZERO));
+    bench.until_engine(true).await;
+    for round in 0..ROUNDS {
+        let workload = format!("a-{round}");
+        let asking = (0..4).map(|_| {
+            let (fleet, workload) = (bench.fleet.clone(), name(&workload));
+            let known = create("known", workload.as_str());
+            tokio::spawn(async move {
+                let ask = Ask {
+                    workload: &workload,
+                    counts: true,
+                    wait: 60 * SECOND,
+                    create: Some(Creation::from(&known)),
+                    superseded: None,
+                };
+                fleet.acquire(ask).await.map(drop)
+            })
+        });
+        for asked in asking.collect::<Vec<_>>() {
+            asked.await.unwrap().expect("it wakes");
+        }
+        assert_eq!(bench.fake.starts(&workload), 1);
+        bench.fleet.remove(&workload).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

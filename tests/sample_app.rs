@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use reqwest::{Client, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
@@ -265,6 +265,34 @@ async fn it_ends_when_there_are_only_status_requests() {
 }
 
 #[tokio::test]
+async fn it_tells_whether_it_is_in_use_and_asking_is_no_use() {
+    let app = App::start(&[("IDLE", "1h")]).await;
+    let in_use = async |query: &str| app.get(&format!("/in-use{query}")).await.status().as_u16();
+    assert_eq!(in_use("").await, 204);
+    assert_eq!(in_use("?ms=3600000").await, 204, "nobody used it yet");
+    assert_eq!(
+        app.json("/usage").await,
+        json!({"current": 0, "requests": 0})
+    );
+    app.get("/").await;
+    assert_eq!(in_use("?ms=3600000").await, 200);
+    let events = app.get("/events?every=1000").await;
+    assert_eq!((in_use("").await, in_use("?ms=1").await), (200, 200));
+    assert_eq!(
+        app.json("/p/usage").await,
+        json!({"current": 1, "requests": 2})
+    );
+    drop(events);
+    let over = async {
+        while in_use("?ms=1").await == 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(over).await;
+    assert_eq!(in_use("?ms=soon").await, 400);
+}
+
+#[tokio::test]
 async fn a_request_in_flight_is_use() {
     let app = App::start(&[("IDLE", "1h")]).await;
     app.left(|left| left != "1h0m0s").await;
@@ -297,12 +325,12 @@ async fn an_event_stream_is_use_until_the_client_leaves() {
 
 #[tokio::test]
 async fn it_outlives_its_idle_time_while_a_stream_is_open() {
-    let mut app = App::start(&[("IDLE", "2s")]).await;
+    let mut app = App::start(&[("IDLE", "6s")]).await;
     let begun = Instant::now();
-    let events = app.get("/events?every=500&count=8").await;
+    let events = app.get("/events?every=500&count=15").await;
     let text = in_time(events.text()).await.unwrap();
-    assert!(text.contains("id: 8\n"), "{text}");
-    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(text.contains("id: 15\n"), "{text}");
+    assert!(begun.elapsed() >= Duration::from_millis(6_500));
     assert_eq!(app.exit_code().await, Some(0));
 }
 
@@ -359,7 +387,13 @@ async fn sigterm_lets_requests_finish_and_ends_the_rest() {
     let mut head = [0; 12];
     in_time(kept.read_exact(&mut head)).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
-    let slow = tokio::spawn(app.client.get(app.url("/slow?ms=3000")).send());
+    // Its body goes on until it is ended below: it is under way for as long as that takes.
+    let (end, told) = tokio::sync::oneshot::channel::<()>();
+    let first = async { Ok(bytes::Bytes::from_static(b"begin, ")) };
+    let last = async { told.await.map(|()| bytes::Bytes::from_static(b"end")) };
+    let parts = futures_util::stream::once(first).chain(futures_util::stream::once(last));
+    let upload = app.client.post(app.url("/"));
+    let upload = tokio::spawn(upload.body(reqwest::Body::wrap_stream(parts)).send());
     app.left(|left| left == "1h0m0s").await;
     let mut events = app.get("/events?every=10").await;
     assert!(in_time(events.chunk()).await.unwrap().is_some());
@@ -378,8 +412,12 @@ async fn sigterm_lets_requests_finish_and_ends_the_rest() {
     let mut rest = Vec::new();
     in_time(kept.read_to_end(&mut rest)).await.unwrap();
     in_time(unused.read_to_end(&mut rest)).await.unwrap();
-    let slow = in_time(slow).await.unwrap().unwrap();
-    assert_eq!(slow.status(), StatusCode::OK);
+    assert!(!upload.is_finished());
+    end.send(()).unwrap();
+    let answer = in_time(upload).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let report: Value = in_time(answer.json()).await.unwrap();
+    assert_eq!(report["body"]["length"], "begin, end".len());
     drop(socket);
     assert_eq!(app.exit_code().await, Some(0));
 }
@@ -401,13 +439,13 @@ async fn term_delay_makes_it_slow_to_stop() {
     assert_eq!(app.exit_code().await, Some(0));
 
     // The idle time is over before the delay is, and yet it waits.
-    let mut app = App::start(&[("TERM_DELAY", "3s"), ("IDLE", "2s")]).await;
+    let mut app = App::start(&[("TERM_DELAY", "8s"), ("IDLE", "6s")]).await;
     let told = Instant::now();
     app.signal(Signal::TERM);
     app.line_with("got SIGTERM").await;
     assert_eq!(app.exit_code().await, Some(0));
     assert!(
-        told.elapsed() >= Duration::from_secs(3),
+        told.elapsed() >= Duration::from_secs(8),
         "{:?}",
         told.elapsed()
     );

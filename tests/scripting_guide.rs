@@ -138,6 +138,7 @@ fn every_function_for_scripts_stands_in_an_example() {
 fn every_script_of_the_readme_can_be_loaded() {
     check("README.md", 1);
     check("examples/scripts/README.md", 0);
+    check("docs/TRAEFIK.md", 1);
 }
 
 /// The folders of the cookbook.
@@ -176,6 +177,24 @@ fn every_recipe_passes_its_tests() {
             Err(errors) => panic!("{}", words(&errors)),
         }
     }
+}
+
+#[test]
+fn the_script_beside_traefik_passes_its_tests() {
+    let dir = top().join("examples/traefik/scripts");
+    match tried(&dir, &given(Config::default())) {
+        Ok(tests) => assert_eq!(tests, 3),
+        Err(errors) => panic!("{}", words(&errors)),
+    }
+    let file = top().join("examples/traefik/gateway.toml");
+    let token =
+        |name: &str| (name == "WAKEGATE_ADMIN_TOKEN").then(|| "0123456789abcdef".to_owned());
+    let config = config::load(&file, &token).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(
+        config.scripts.dir.canonicalize().ok(),
+        dir.canonicalize().ok()
+    );
+    assert_eq!(config.traefik.api.as_deref(), Some("http://traefik:8080"));
 }
 
 #[test]

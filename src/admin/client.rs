@@ -62,6 +62,12 @@ pub enum ClientError {
         /// The last lines of the log of the container that it is about.
         log: Vec<String>,
     },
+    /// The connection broke before the whole answer was there.
+    #[error(
+        "the gateway at {address} was gone before it had answered ({reason}); \
+         what it did of this is not known"
+    )]
+    Gone { address: String, reason: String },
     #[error("the gateway at {address} did not answer within {} s", waited.as_secs())]
     TimedOut { address: String, waited: Duration },
     #[error("the answer of {address} is not one of a gateway: {reason}")]
@@ -295,7 +301,13 @@ impl Client {
             answered = &mut talk => answered,
             _ = connection => talk.await,
         };
-        answered.map_err(|error| self.garbled(error))
+        answered.map_err(|error| match error.downcast_ref::<hyper::Error>() {
+            Some(ended) if broken(ended) => ClientError::Gone {
+                address: self.address.to_string(),
+                reason: ended.to_string(),
+            },
+            _ => self.garbled(error),
+        })
     }
 
     fn unreachable(&self, source: std::io::Error) -> ClientError {
@@ -319,6 +331,21 @@ impl ClientError {
         match self {
             Self::Refused { kind, .. } => Some(kind),
             _ => None,
+        }
+    }
+}
+
+/// Whether the connection ended, in contrast to an answer that makes no sense.
+fn broken(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    match source.and_then(|source| source.downcast_ref::<hyper::Error>()) {
+        // A request that was not sent any more, and why.
+        Some(why) if error.is_canceled() => broken(why),
+        _ => {
+            error.is_incomplete_message()
+                || error.is_closed()
+                || error.is_canceled()
+                || source.is_some_and(|source| source.is::<std::io::Error>())
         }
     }
 }

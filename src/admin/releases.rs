@@ -17,7 +17,9 @@ use crate::admin::body;
 use crate::admin::problem::{FieldError, Problem};
 use crate::admin::routes::Doors;
 use crate::deploy::configuration::ConfigurationProblem;
-use crate::deploy::manager::{AppStatus, DeployError, Launched, Stored, Switched};
+use crate::deploy::manager::{
+    AppStatus, DeployError, Discarded, Launched, Manager, Stored, Switched,
+};
 use crate::deploy::records::HistoryEntry;
 use crate::deploy::route::Door;
 use crate::lifecycle::fleet::View;
@@ -36,13 +38,14 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Changes that come faster, such as those of an image that is being pulled, are told as one.
 const STATUS_PAUSE: Duration = Duration::from_millis(100);
 
-pub fn routes() -> [(&'static str, MethodRouter<Arc<Doors>>); 12] {
+pub fn routes() -> [(&'static str, MethodRouter<Arc<Doors>>); 13] {
     [
         ("/status", get(status)),
         ("/events", get(events)),
         ("/launch", post(launch)),
         ("/switch", post(switch)),
         ("/rollback", post(roll_back)),
+        ("/discard", post(discard)),
         ("/maintenance/up", post(maintenance_up)),
         ("/maintenance/down", post(maintenance_down)),
         ("/apps/{app}", get(app_status)),
@@ -194,6 +197,15 @@ async fn roll_back(
     Ok(Json(back.await?))
 }
 
+async fn discard(
+    State(doors): State<Arc<Doors>>,
+    request: Request,
+) -> Result<Json<Discarded>, Problem> {
+    let order = body::read_release_order(request).await?;
+    let (app, hash) = meant(&doors, &order)?;
+    Ok(Json(doors.releases.discard(&app, &hash).await?))
+}
+
 #[derive(Serialize)]
 struct History {
     app: AppName,
@@ -332,13 +344,45 @@ impl From<DeployError> for Problem {
             DeployError::NoCurrent { .. } => conflict("no_current_release"),
             DeployError::IsCurrent(_) => conflict("is_current"),
             DeployError::NotCurrent(_) => conflict("not_current"),
-            DeployError::StoreIsEmpty(_) => Problem::unavailable("store_empty", detail),
+            DeployError::InUse(_) => conflict("in_use"),
+            DeployError::NoCandidate(_) => conflict("no_candidate"),
+            DeployError::StoreIsEmpty { .. } | DeployError::StoreIsLost(_) => {
+                Problem::unavailable("store_empty", detail)
+            }
             DeployError::Busy(_) => conflict("busy"),
             DeployError::TimedOut(_) => {
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", detail)
             }
         }
     }
+}
+
+/// Which releases of an application requests go to now.
+pub(super) fn in_words(manager: &Manager, app: &str) -> Vec<String> {
+    let status = AppName::new(app).ok().map(|name| manager.status_of(&name));
+    let Some(Ok(status)) = status else {
+        return vec![format!("there is no [apps.{app}] in gateway.toml")];
+    };
+    let mut lines: Vec<String> = status
+        .releases
+        .iter()
+        .filter(|release| matches!(release.role, "current" | "canary"))
+        .map(|release| {
+            let (role, short) = (release.role, release.hash.short());
+            format!(
+                "{role} is {} ({short}), {}",
+                release.revision, release.phase
+            )
+        })
+        .collect();
+    if status.current.is_none() {
+        let reason = status.reason.unwrap_or_default();
+        lines.push(format!("no current release, {}: {reason}", status.state));
+    }
+    if status.door != "open" {
+        lines.push(format!("its door: {}", status.door));
+    }
+    lines
 }
 
 fn of_store(error: &StoreError) -> Problem {

@@ -369,6 +369,9 @@ async fn explain(
         return Err(Problem::unavailable("not_ready", "no scripts are loaded"));
     };
     let mut explanation = version.explain(&head);
+    if let Some(app) = &mut explanation.app {
+        app.now = releases::in_words(&doors.releases, &app.name);
+    }
     if let Some(workload) = &mut explanation.workload {
         if let Some(view) = doors.workloads.view(&workload.name) {
             workload.state = serde_json::to_value(view).ok();
@@ -402,7 +405,7 @@ async fn unknown_path(uri: Uri) -> Problem {
         StatusCode::NOT_FOUND,
         "unknown_path",
         format!(
-            "there is no {:?}; there are /, /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /status, /events, /launch, /switch, /rollback, /maintenance/up, /maintenance/down, /apps/{{app}}, /apps/{{app}}/releases, /apps/{{app}}/history, /apps/{{app}}/pause, /apps/{{app}}/resume, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
+            "there is no {:?}; there are /, /deploy, /deploy/{{name or id}}, /healthz, /readyz, /metrics, /status, /events, /launch, /switch, /rollback, /discard, /maintenance/up, /maintenance/down, /apps/{{app}}, /apps/{{app}}/releases, /apps/{{app}}/history, /apps/{{app}}/pause, /apps/{{app}}/resume, /scripts, /scripts/explain, /scripts/rollback and /scripts/activate",
             uri.path()
         ),
     )

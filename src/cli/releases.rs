@@ -10,10 +10,12 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{ConfigFile, say};
-use crate::admin::client::releases::{AppStatus, LaunchPhase};
+use crate::admin::client::releases::{AppStatus, LaunchPhase, Launched};
 use crate::admin::client::{Client, ClientError};
 use crate::names::ReleaseHash;
 
+/// The command itself does not say enough, or cannot be right.
+const USAGE: u8 = 2;
 /// The gateway said no: what was asked for cannot be done as it is.
 const REFUSED: u8 = 3;
 /// The release did not get healthy, or was left again.
@@ -43,6 +45,9 @@ pub enum Command {
     /// Go back to the release before: it is woken first, nothing is pulled
     #[command(after_help = EXIT_CODES)]
     Rollback(App),
+    /// Take a release away that was launched and not switched to
+    #[command(after_help = EXIT_CODES)]
+    Discard(Release),
     /// Store, launch and switch to a release; nothing changes when it does not get healthy
     #[command(after_help = EXIT_CODES)]
     Deploy(Box<deploy::Deploy>),
@@ -150,6 +155,8 @@ pub fn run(command: Command) -> ExitCode {
 
 enum Failure {
     Call(ClientError),
+    Usage(String),
+    Refused(String),
     /// It was switched to and left again, and why.
     LeftAgain(String),
     Other(anyhow::Error),
@@ -171,6 +178,8 @@ impl Failure {
     fn tell(self) -> ExitCode {
         let (message, code) = match &self {
             Failure::Other(error) => (format!("{error:#}"), 1),
+            Failure::Usage(why) => (why.clone(), USAGE),
+            Failure::Refused(why) => (why.clone(), REFUSED),
             Failure::LeftAgain(why) => (why.clone(), NOT_HEALTHY),
             Failure::Call(error) => (error.to_string(), code_of(error)),
         };
@@ -190,9 +199,12 @@ impl Failure {
 fn code_of(error: &ClientError) -> u8 {
     match error {
         ClientError::Refused { kind, .. } if kind == "not_healthy" => NOT_HEALTHY,
+        ClientError::Refused { kind, .. } if kind == "which_app" => USAGE,
         ClientError::Refused { status, .. } if status.is_server_error() => AWAY,
         ClientError::Refused { .. } => REFUSED,
-        ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => AWAY,
+        ClientError::Unreachable { .. }
+        | ClientError::Gone { .. }
+        | ClientError::TimedOut { .. } => AWAY,
         ClientError::Garbled { .. } => 1,
     }
 }
@@ -202,7 +214,7 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Launch(what) => {
             let (client, _) = what.common.open()?;
             let (app, hash) = what.find(&client).await?;
-            launch(&client, &app, &hash).await
+            launch(&client, &app, &hash).await.map(drop)
         }
         Command::Switch(what) => {
             let (client, by) = what.release.common.open()?;
@@ -215,6 +227,13 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
             let (client, by) = what.common.open()?;
             let switched = client.roll_back(what.app.as_deref(), None, &by).await?;
             say(&show::switched(&switched));
+            Ok(())
+        }
+        Command::Discard(what) => {
+            let (client, _) = what.common.open()?;
+            let (app, hash) = what.find(&client).await?;
+            let discarded = client.discard(Some(&app), &hash).await?;
+            say(&show::discarded(&discarded));
             Ok(())
         }
         Command::Deploy(what) => what.run().await,
@@ -304,8 +323,13 @@ async fn which(client: &Client, app: Option<String>) -> Result<String, Failure> 
         .collect();
     match names.len() {
         1 => Ok(names.remove(0)),
-        0 => Err(anyhow::anyhow!("the gateway has no applications").into()),
-        _ => Err(anyhow::anyhow!("say which application: {}", names.join(", ")).into()),
+        0 => Err(Failure::Refused(
+            "the gateway has no applications: gateway.toml has no [apps.NAME]".to_owned(),
+        )),
+        _ => Err(Failure::Usage(format!(
+            "say which application: {}",
+            names.join(", ")
+        ))),
     }
 }
 
@@ -320,7 +344,8 @@ impl Common {
 /// `user@host`, as far as that can be known.
 fn somebody() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let user = user.unwrap_or_else(|_| "somebody".to_owned());
+    // Services and containers often have neither.
+    let user = user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()));
     let host = rustix::system::uname();
     format!("{user}@{}", host.nodename().to_string_lossy())
 }
@@ -352,10 +377,9 @@ impl Release {
         let is_beginning =
             hash.len() >= PREFIX_DIGITS_MIN && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
         if !is_beginning {
-            let error = anyhow::anyhow!(
+            return Err(Failure::Usage(format!(
                 "{hash:?} is no hash, nor the beginning of one ({PREFIX_DIGITS_MIN} digits or more)"
-            );
-            return Err(error.into());
+            )));
         }
         let beginning = hash.to_ascii_lowercase();
         let releases = client.app(&app).await?.releases;
@@ -369,14 +393,19 @@ impl Release {
         known.retain(|known| known.starts_with(&beginning));
         match known.len() {
             1 => Ok((app, known.remove(0))),
-            0 => Err(anyhow::anyhow!("{app} has no release that begins with {beginning}").into()),
-            _ => Err(anyhow::anyhow!("{beginning} begins several: {}", known.join(", ")).into()),
+            0 => Err(Failure::Refused(format!(
+                "{app} has no release that begins with {beginning}"
+            ))),
+            _ => Err(Failure::Usage(format!(
+                "{beginning} begins several: {}",
+                known.join(", ")
+            ))),
         }
     }
 }
 
 /// Launches, and tells how far it has come meanwhile.
-async fn launch(client: &Client, app: &str, hash: &str) -> Result<(), Failure> {
+async fn launch(client: &Client, app: &str, hash: &str) -> Result<Launched, Failure> {
     let launching = client.launch(Some(app), hash);
     let telling = tell_progress(client, app, hash);
     let launched = tokio::select! {
@@ -387,7 +416,7 @@ async fn launch(client: &Client, app: &str, hash: &str) -> Result<(), Failure> {
         eprintln!("warning: {warning}");
     }
     say(&show::launched(&launched));
-    Ok(())
+    Ok(launched)
 }
 
 /// Writes to standard error what changes; never ends by itself.

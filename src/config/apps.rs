@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Place;
@@ -15,6 +15,9 @@ use crate::deploy::env_file;
 use crate::names::AppName;
 use crate::spec::HealthCheck;
 
+/// The registry of an application that names none: not everybody has one there.
+pub const DEFAULT_REGISTRY: &str = "localhost:8080";
+
 /// `[apps.APP]`: an application of which a release at a time is the current one.
 #[derive(Clone, PartialEq)]
 pub struct App {
@@ -22,6 +25,9 @@ pub struct App {
     pub store: StoreLocation,
     /// `store_endpoint`, `store_region`, `store_path_style`: for an S3 store.
     pub store_options: StoreOptions,
+    /// A file of this gateway's own in which it notes its last switch, for when the store is away;
+    /// default `.wakegate/journal/APP.json`.
+    pub journal: PathBuf,
     /// Where images come from whose launch configuration names none; default `localhost:8080`.
     pub registry: String,
     /// A Docker `config.json` with the registries' credentials; default none. Read at each pull.
@@ -60,10 +66,12 @@ impl App {
 
     fn below(name: &AppName, base: &Path) -> Self {
         let store = Path::new(".wakegate/releases").join(name.as_str());
+        let journal = format!(".wakegate/journal/{name}.json");
         Self {
             store: StoreLocation::File(base.join(store)),
             store_options: StoreOptions::default(),
-            registry: "localhost:8080".to_owned(),
+            journal: base.join(journal),
+            registry: DEFAULT_REGISTRY.to_owned(),
             registry_credentials: None,
             env_file: None,
             env: BTreeMap::new(),
@@ -86,6 +94,7 @@ impl fmt::Debug for App {
         f.debug_struct("App")
             .field("store", &self.store)
             .field("store_options", &self.store_options)
+            .field("journal", &self.journal)
             .field("registry", &self.registry)
             .field("registry_credentials", &self.registry_credentials)
             .field("env_file", &self.env_file)
@@ -175,24 +184,59 @@ impl Reading<'_> {
 
     /// Two applications in one place would take each other's release for their current one.
     fn own_store(&mut self, header: &str, app: &Member, set: &Set, read: &App) {
-        let place = match set.get("store") {
-            Some(Some(place)) => place,
-            Some(None) => return,
-            None => &app.place,
-        };
-        let mut others = self.draft.config.apps.iter();
-        // The same bucket's name on another server is another bucket.
-        let same = |other: &App| {
-            other.store == read.store && other.store_options.endpoint == read.store_options.endpoint
-        };
-        if let Some((other, _)) = others.find(|(_, other)| same(other)) {
-            let message = format!(
-                "{} is the store of {other} too; each application needs its own",
-                read.store
-            );
-            self.complain(&format!("{header} store"), place, vec![message.into()]);
+        let others = &self.draft.config.apps;
+        let store = others.iter().find(|(_, other)| same_store(read, other));
+        let journal = real(&read.journal);
+        let noted = others
+            .iter()
+            .find(|(_, other)| real(&other.journal) == journal);
+        let told = [
+            ("store", store, read.store.to_string()),
+            ("journal", noted, read.journal.display().to_string()),
+        ];
+        let told = told.map(|(key, other, is)| {
+            let place = match set.get(key) {
+                Some(place) => place.clone(),
+                None => Some(app.place.clone()),
+            };
+            let (other, _) = other?;
+            let message =
+                format!("{is} is the {key} of {other} too; each application needs its own");
+            Some((key, place?, message))
+        });
+        for (key, place, message) in told.into_iter().flatten() {
+            self.complain(&format!("{header} {key}"), &place, vec![message.into()]);
         }
     }
+}
+
+fn same_store(one: &App, other: &App) -> bool {
+    match (&one.store, &other.store) {
+        (StoreLocation::File(one), StoreLocation::File(other)) => real(one) == real(other),
+        // The same bucket's name on another server is another bucket.
+        (one_store, other_store) => {
+            one_store == other_store && one.store_options.endpoint == other.store_options.endpoint
+        }
+    }
+}
+
+/// A path without links and detours, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let mut real = PathBuf::new();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for part in absolute.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                real.pop();
+            }
+            part => real.push(part),
+        }
+        if let Ok(without_links) = real.canonicalize() {
+            real = without_links;
+        }
+    }
+    real
 }
 
 /// The table's head, as TOML wants it written.

@@ -13,7 +13,7 @@ use super::store::{Region, ServerUrl, Store};
 use super::typed::Value;
 use super::words::{
     Argument, Capability, EngineHost, EngineName, Filter, Host, HostPath, IanaName, Label,
-    Listener, Network, Token,
+    Listener, Network, PlainUrl, Token,
 };
 use super::{App, Config, Engine, LogFormat, ProcessImage, Shadow};
 use crate::spec::{HEALTH_TIME_MAX, HEALTH_TIME_MIN};
@@ -84,7 +84,9 @@ pub static KEYS: &[Key<Draft>] = &[
     key!(public.trusted_proxies => config.public.trusted_proxies, ListOf(Network),
         "addresses and networks of proxies whose X-Forwarded-* fields are believed"),
     key!(public.head_timeout => config.public.head_timeout, Time(MS, HOUR),
-        "for a request's head to arrive, and the longest pause between two requests"),
+        "for a request's head to arrive"),
+    key!(public.idle_timeout => config.public.idle_timeout, Time(MS, DAY),
+        "the longest pause between two requests of a connection; longer than a proxy in front keeps it"),
     key!(public.head_bytes_max => config.public.head_bytes_max, Bytes(8 * KIB, 16 * MIB),
         "size of a request's head; past it 431"),
     key!(public.headers_max => config.public.headers_max, Count(1, 10_000),
@@ -175,6 +177,14 @@ pub static KEYS: &[Key<Draft>] = &[
         "idle connections that a worker keeps to a workload"),
     key!(upstream.idle_timeout => config.upstream.idle_timeout, Time(MS, DAY),
         "how long it keeps them"),
+    key!(traefik.api => config.traefik.api, Optional(PlainUrl),
+        "the API of a Traefik that the gateway stands beside, which tells its routes; default: none"),
+    key!(traefik.metrics => config.traefik.metrics, Optional(PlainUrl),
+        "its Prometheus metrics; default: /metrics at its API"),
+    key!(traefik.route_timeout => config.traefik.route_timeout, Time(MS, MINUTE),
+        "for it to take up a woken container's route; then the gateway answers the request itself"),
+    key!(traefik.settle_time => config.traefik.settle_time, Time(Duration::ZERO, MINUTE),
+        "what it is given for that where it cannot be asked"),
     key!(spec.allow_binds => config.spec.binds, ListOf(HostPath),
         "host paths that may be mounted, each with all below it"),
     key!(spec.allow_privileged => config.spec.privileged, Flag,
@@ -220,6 +230,8 @@ pub static APP_KEYS: &[Key<App>] = &[
         "the bucket's region; default: what AWS_REGION says, else us-east-1"),
     key!(apps.store_path_style => store_options.path_style, Optional(Flag),
         "false: the bucket stands in the host's name, not in the path; default: true, or what AWS_VIRTUAL_HOSTED_STYLE_REQUEST says"),
+    key!(apps.journal => journal, FilePath,
+        "this gateway's note of its last switch, for when the store is away"),
     key!(apps.registry => registry, Registry,
         "where images come from whose launch configuration names none"),
     key!(apps.registry_credentials => registry_credentials, Optional(FilePath),

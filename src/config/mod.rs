@@ -32,7 +32,7 @@ use jiff::tz::TimeZone;
 use crate::names::AppName;
 use crate::spec::SpecPolicy;
 
-pub use apps::App;
+pub use apps::{App, DEFAULT_REGISTRY};
 pub use env::{RESERVED as ENV_RESERVED, env_names, unknown_variables};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use keys::{KeyInfo, keys};
@@ -51,6 +51,7 @@ pub struct Config {
     pub hold: Hold,
     pub lifecycle: Lifecycle,
     pub upstream: Upstream,
+    pub traefik: Traefik,
     pub spec: SpecPolicy,
     /// `[apps.APP]`: applications with releases; default none.
     pub apps: BTreeMap<AppName, App>,
@@ -66,8 +67,10 @@ pub struct Public {
     pub workers: usize,
     /// Proxies whose `X-Forwarded-*` fields are believed; default none.
     pub trusted_proxies: Vec<IpNet>,
-    /// For a request's head to arrive, also the longest pause between requests; default 30 s.
+    /// For a request's head to arrive; default 30 s.
     pub head_timeout: Duration,
+    /// The longest pause between two requests of a connection; default 2 min.
+    pub idle_timeout: Duration,
     /// Default 64 KiB, at least 8 KiB.
     pub head_bytes_max: usize,
     /// Header fields in a request; default 100.
@@ -267,6 +270,20 @@ pub struct Upstream {
     pub idle_timeout: Duration,
 }
 
+/// `[traefik]`: a Traefik that the gateway stands beside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Traefik {
+    /// `http://host:port[/path]` of its API; default none: nobody is asked.
+    pub api: Option<String>,
+    /// The URL of its Prometheus metrics; default `/metrics` at its API.
+    pub metrics: Option<String>,
+    /// For it to take up the route of a container that was woken; default 5 s; then the gateway
+    /// answers the request itself.
+    pub route_timeout: Duration,
+    /// What it is given for that where it cannot be asked; default 500 ms.
+    pub settle_time: Duration,
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
@@ -355,6 +372,7 @@ impl Default for Config {
                 workers: cores,
                 trusted_proxies: Vec::new(),
                 head_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_secs(120),
                 head_bytes_max: 64 << 10,
                 headers_max: 100,
                 body_bytes_max: 1 << 30,
@@ -407,6 +425,12 @@ impl Default for Config {
                 response_timeout: Duration::from_secs(120),
                 idle_connections_max: 64,
                 idle_timeout: Duration::from_secs(60),
+            },
+            traefik: Traefik {
+                api: None,
+                metrics: None,
+                route_timeout: Duration::from_secs(5),
+                settle_time: Duration::from_millis(500),
             },
             spec: SpecPolicy::default(),
             apps: BTreeMap::new(),

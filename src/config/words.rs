@@ -160,6 +160,50 @@ impl TextKind for EngineHost {
     }
 }
 
+/// `http://host[:port][/path]`, without a slash at its end.
+pub struct PlainUrl;
+
+impl TextKind for PlainUrl {
+    type Out = String;
+    const WHAT: (&'static str, &'static str) = ("an HTTP address", "\"http://127.0.0.1:8080\"");
+
+    fn parse(&self, text: &str, _: &Path) -> Result<String, String> {
+        if text.starts_with("https://") {
+            return Err(format!(
+                "{text:?}: only http:// is spoken here (give it a private listener without TLS)"
+            ));
+        }
+        let address = text.split_once("://").map_or(text, |(_, address)| address);
+        if address
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+        {
+            // The password is nobody's to read in a log.
+            return Err(
+                "a user's name or password in an address is not supported: nothing is sent along \
+                 here (give it a private listener that asks for none)"
+                    .to_owned(),
+            );
+        }
+        let fits = text.parse::<http::Uri>().is_ok_and(|uri| {
+            uri.scheme_str() == Some("http")
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.query().is_none()
+                && !text.contains(['@', '#'])
+        });
+        if fits {
+            Ok(text.trim_end_matches('/').to_owned())
+        } else {
+            Err(is_not(format_args!("{text:?}"), Self::WHAT))
+        }
+    }
+
+    fn write(&self, url: &String) -> String {
+        url.clone()
+    }
+}
+
 /// A name of the engine's, such as a network's.
 pub struct EngineName;
 

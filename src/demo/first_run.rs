@@ -17,8 +17,8 @@ use crate::cli;
 use crate::config::{Config, Engine, Listen, LogFormat};
 use crate::demo::{SAMPLE_COMMAND, SAMPLE_IMAGE, SAMPLE_PORT, process_images};
 use crate::log;
+use crate::runtime::Runtime;
 use crate::runtime::docker::Docker;
-use crate::runtime::{Runtime, RuntimeError};
 
 /// The network that the shipped template puts containers on.
 const NETWORK: &str = "traefiknet";
@@ -68,6 +68,8 @@ struct Made {
     workloads: Vec<String>,
     network: bool,
     image: bool,
+    /// There was one of its name before, which may be somebody's.
+    image_stays: bool,
 }
 
 async fn demonstrate(options: Options) -> anyhow::Result<()> {
@@ -104,17 +106,21 @@ async fn demonstrate(options: Options) -> anyhow::Result<()> {
         ending.told().await;
     }
     say("\nCleaning up (Ctrl-C again leaves things as they are) …");
-    tokio::select! {
-        () = take_down(&config, &chosen, &made) => {}
+    let is_all_gone = tokio::select! {
+        is_all_gone = take_down(&config, &chosen, &made) => is_all_gone,
         () = ending.told() => bail!("interrupted: containers {} may still be there", made.workloads.join(", ")),
-    }
+    };
     if let Ok(gateway) = up {
         gateway.stop().await;
         shown?;
     } else {
         up?;
     }
-    say("Everything that the demonstration made is gone.");
+    say(if is_all_gone {
+        "Everything that the demonstration made is gone."
+    } else {
+        "Everything else that the demonstration made is gone."
+    });
     Ok(())
 }
 
@@ -225,6 +231,7 @@ async fn prepare_engine(docker: &Docker, made: &mut Made) -> anyhow::Result<()> 
         .import_image(&program, SAMPLE_IMAGE, &entrypoint, SAMPLE_PORT, progress)
         .await?;
     made.image = !there_before;
+    made.image_stays = there_before && imported;
     step.done(if imported { "made" } else { "is there" });
     Ok(())
 }
@@ -266,15 +273,24 @@ async fn show(config: &Config, options: &Options, chosen: &Chosen) -> anyhow::Re
         "All of them sleep. The first request wakes its container; after a minute without one it sleeps again.",
     );
     say("");
-    say(&format!(
-        "  curl http://{listen}/session/{first}/hello      wakes {first} and answers"
-    ));
-    say(&format!(
-        "  curl http://{admin}/deploy                      what the gateway knows of each container"
-    ));
-    say(&format!(
-        "  {look}      what runs, seen from the other side"
-    ));
+    let to_try = [
+        (
+            format!("curl http://{listen}/session/{first}/hello"),
+            format!("wakes {first} and answers"),
+        ),
+        (
+            format!("curl http://{admin}/deploy"),
+            "what the gateway knows of each container".to_owned(),
+        ),
+        (
+            look.to_string(),
+            "what runs, seen from the other side".to_owned(),
+        ),
+    ];
+    let width = to_try.iter().map(|(command, _)| command.len()).max();
+    for (command, what) in &to_try {
+        say(&format!("  {command:<0$}   {what}", width.unwrap_or(0)));
+    }
     say("");
     say(&format!(
         "What happens to a request is decided in {}; change it and save.",
@@ -295,31 +311,40 @@ fn script(dir: &Path) -> PathBuf {
     }
 }
 
-/// Takes away what was made. What cannot be taken away is told and left.
-async fn take_down(config: &Config, chosen: &Chosen, made: &Made) {
+/// Takes away what was made. What cannot be taken away is told and left. False: something is.
+async fn take_down(config: &Config, chosen: &Chosen, made: &Made) -> bool {
+    let mut left: Vec<String> = Vec::new();
     let client = Client::of(&config.admin);
     for name in &made.workloads {
         if let Err(error) = client.delete(name).await {
-            say(&format!("container {name} is left behind: {error}"));
+            left.push(format!("container {name} is left behind: {error}"));
         }
     }
-    let Chosen::Docker(docker) = chosen else {
-        return;
-    };
-    let left = |what: &str, error: RuntimeError| say(&format!("{what} is left behind: {error}"));
-    if made.image {
-        match docker.remove_image(SAMPLE_IMAGE).await {
-            Ok(true) => {}
-            Ok(false) => say("the image is left behind: another container was made from it"),
-            Err(error) => left("the image", error),
+    if let Chosen::Docker(docker) = chosen {
+        if made.image {
+            match docker.remove_image(SAMPLE_IMAGE).await {
+                Ok(true) => {}
+                Ok(false) => left.push(
+                    "the image is left behind: another container was made from it".to_owned(),
+                ),
+                Err(error) => left.push(format!("the image is left behind: {error}")),
+            }
+        }
+        if made.image_stays {
+            left.push(format!(
+                "the image {SAMPLE_IMAGE} stays, since there was one of that name before"
+            ));
+        }
+        if made.network
+            && let Err(error) = docker.remove_network(NETWORK).await
+        {
+            left.push(format!("the network is left behind: {error}"));
         }
     }
-    if made.network {
-        docker
-            .remove_network(NETWORK)
-            .await
-            .unwrap_or_else(|error| left("the network", error));
+    for line in &left {
+        say(line);
     }
+    left.is_empty()
 }
 
 /// A line to the one who started this; a closed terminal is no reason to stop.

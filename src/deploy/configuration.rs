@@ -72,7 +72,8 @@ pub enum Pull {
     /// Only when the engine has none of its name.
     #[default]
     Missing,
-    /// At every launch.
+    /// At every launch; a container that is there already stays, with a warning when its image has
+    /// become another one.
     Always,
 }
 
@@ -134,6 +135,8 @@ impl LaunchConfiguration {
                 ..ConfigurationProblem::of_whole("it is not UTF-8")
             }
         })?;
+        // Editors on Windows begin files with it; RFC 8259 §8.1 lets readers pass it over.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = json::read(text)?;
         let mut problems = Problems::new(text);
         if !matches!(root.value, Value::Object(_)) {

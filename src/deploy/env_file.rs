@@ -30,8 +30,9 @@ pub struct EnvFileError {
 /// Everything that is wrong at once, each a whole message with the file's name and the line.
 pub fn load(path: &Path) -> Result<BTreeMap<String, String>, Vec<String>> {
     let shown = path.display();
-    let text = read(path).map_err(|message| vec![format!("{shown} {message}")])?;
-    parse(&text).map_err(|errors| {
+    let bytes = read(path).map_err(|message| vec![format!("{shown} {message}")])?;
+    let read = text(&bytes).and_then(parse);
+    read.map_err(|errors| {
         let errors = errors.into_iter();
         errors
             .map(|error| format!("{shown}:{}: {}", error.line, error.message))
@@ -39,15 +40,30 @@ pub fn load(path: &Path) -> Result<BTreeMap<String, String>, Vec<String>> {
     })
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| format!("cannot be read: {error}"))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("has more than {FILE_BYTES_MAX} bytes"));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// An error for each line that is no text.
+fn text(bytes: &[u8]) -> Result<&str, Vec<EnvFileError>> {
+    std::str::from_utf8(bytes).map_err(|_| {
+        let lines = bytes.split(|byte| *byte == b'\n').zip(1..);
+        lines
+            .filter(|(line, _)| std::str::from_utf8(line).is_err())
+            .map(|(_, line)| EnvFileError {
+                line,
+                message: "is not UTF-8".to_owned(),
+            })
+            .take(ERRORS_MAX)
+            .collect()
+    })
 }
 
 /// Reads the text of an env file.

@@ -4,6 +4,7 @@
 //! of them; it starts and stops nothing itself. What has to outlive the gateway is in the store, and
 //! which containers there are is the engine's to tell.
 
+mod anew;
 mod error;
 mod launch;
 mod metrics;
@@ -20,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,12 +33,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::error::DeployError;
 pub use self::state::{Health, LaunchPhase};
-pub use self::views::{AppStatus, Launched, Status, Stored, Switched};
+pub use self::views::{AppStatus, Discarded, Launched, Status, Stored, Switched};
 
 use self::state::State;
 use crate::clock::{Clock, unix_millis};
 use crate::config::{self, Config};
 use crate::deploy::configuration::{Given, LaunchConfiguration};
+use crate::deploy::journal::Journal;
 use crate::deploy::records::HistoryEntry;
 use crate::deploy::route::{App, AppLimits, Apps, Door};
 use crate::lifecycle::fleet::{Fleet, View};
@@ -63,9 +66,14 @@ struct Managed {
     start_timeout: Duration,
     route: Arc<App>,
     store: Store,
+    journal: Arc<Journal>,
+    /// The journal could not be written, which is told once.
+    is_journal_lost: AtomicBool,
     fleet: Arc<Fleet>,
     runtime: Arc<dyn Runtime>,
     clock: Clock,
+    /// When this gateway began, RFC 3339.
+    began: String,
     state: Mutex<State>,
     /// Held while the current release changes.
     changing: tokio::sync::Mutex<()>,
@@ -128,6 +136,8 @@ impl Manager {
             };
             let managed = Managed {
                 store: stores.remove(name)?,
+                journal: Arc::new(Journal::new(&app.journal)),
+                is_journal_lost: AtomicBool::new(false),
                 name: name.clone(),
                 config: app.clone(),
                 policy: config.spec.clone(),
@@ -136,6 +146,7 @@ impl Manager {
                 fleet: fleet.clone(),
                 runtime: runtime.clone(),
                 clock,
+                began: now(),
                 state: Mutex::new(State::new()),
                 changing: tokio::sync::Mutex::new(()),
                 tidying: RwLock::new(()),
@@ -153,7 +164,7 @@ impl Manager {
         Arc::new(Self {
             routes: Apps::new(
                 apps.values().map(|managed| managed.route.clone()),
-                config.hold.total_max,
+                fleet.places(),
             ),
             apps,
             changed,
@@ -165,7 +176,7 @@ impl Manager {
     pub fn of_none() -> Arc<Self> {
         Arc::new(Self {
             apps: BTreeMap::new(),
-            routes: Apps::new([], 0),
+            routes: Apps::default(),
             changed: channel::Sender::new(()),
             _working: CancellationToken::new().drop_guard(),
         })
@@ -263,6 +274,17 @@ impl Manager {
         whole(async move { managed.roll_back(leaving.as_ref(), false, &by).await }).await
     }
 
+    /// Takes a launched release away that was not switched to. Its configuration stays in the store.
+    pub async fn discard(
+        &self,
+        app: &AppName,
+        hash: &ReleaseHash,
+    ) -> Result<Discarded, DeployError> {
+        let managed = self.managed(Some(app.as_str()))?.clone();
+        let hash = hash.clone();
+        whole(async move { managed.discard(&hash).await }).await
+    }
+
     /// Who was current when, oldest first.
     pub async fn history(&self, app: &AppName) -> Result<Vec<HistoryEntry>, DeployError> {
         let managed = self.managed(Some(app.as_str()))?;
@@ -349,6 +371,11 @@ impl Managed {
 /// Which release a container belongs to, by its label.
 fn release_of(view: &View) -> Option<ReleaseHash> {
     ReleaseHash::new(view.labels.get(RELEASE_LABEL)?).ok()
+}
+
+/// Whether it runs or is about to.
+fn is_awake(view: &View) -> bool {
+    matches!(view.phase, "ready" | "starting")
 }
 
 /// The time of day for records, RFC 3339 in UTC.

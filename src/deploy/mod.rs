@@ -2,6 +2,7 @@
 
 pub mod configuration;
 pub mod env_file;
+pub mod journal;
 pub mod manager;
 pub mod plan;
 pub mod records;

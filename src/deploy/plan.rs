@@ -1,7 +1,8 @@
 //! Which release is which: what to go back to, what to keep asleep, what may be removed, and when a new release is worse than the old one.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::names::{ReleaseHash, WorkloadName};
 
@@ -32,7 +33,7 @@ pub struct Sweep {
     /// To be put to sleep: nothing is routed to them.
     pub rest: Vec<WorkloadName>,
     pub remove: Vec<WorkloadName>,
-    /// Images that only removed containers used. An engine refuses those that somebody else uses.
+    /// Images that nothing uses any more which stays. An engine refuses those that somebody else uses.
     pub images: BTreeSet<String>,
 }
 
@@ -40,6 +41,8 @@ pub struct Sweep {
 #[derive(Debug, Clone, Default)]
 pub struct Roles {
     pub current: Option<ReleaseHash>,
+    /// The store tells that no release was ever switched to.
+    pub none_yet: bool,
     pub canary: Option<ReleaseHash>,
     /// Being launched, or launched and not yet switched to.
     pub candidates: BTreeSet<ReleaseHash>,
@@ -49,11 +52,12 @@ pub struct Roles {
     pub kept: BTreeSet<ReleaseHash>,
 }
 
-/// The release that was current before the present one became so.
+/// Where going back leads from the current release, again and again: each release once, the one that was
+/// current before the present one became so first.
 ///
 /// A switch puts a release on top of those before it. Going back takes the top away, so that going
 /// back twice leads to the release before the previous one, and not to the one that was left.
-pub fn previous(history: &[Past]) -> Option<ReleaseHash> {
+pub fn way_back(history: &[Past]) -> Vec<ReleaseHash> {
     let mut line: Vec<&ReleaseHash> = Vec::new();
     for past in history {
         if past.back {
@@ -65,25 +69,48 @@ pub fn previous(history: &[Past]) -> Option<ReleaseHash> {
             line.push(&past.hash);
         }
     }
-    let current = line.pop()?;
-    line.into_iter()
-        .rev()
-        .find(|hash| *hash != current)
-        .cloned()
+    let Some(current) = line.pop() else {
+        return Vec::new();
+    };
+    let mut way: Vec<ReleaseHash> = Vec::new();
+    for hash in line.into_iter().rev() {
+        if hash != current && !way.contains(hash) {
+            way.push(hash.clone());
+        }
+    }
+    way
 }
 
-/// The releases besides the current one that stay asleep, newest first: the previous one always, and
-/// `keep` in all, by when each was last current.
-pub fn kept(history: &[Past], current: &ReleaseHash, keep: usize) -> Vec<ReleaseHash> {
-    let mut kept: Vec<ReleaseHash> = previous(history)
-        .into_iter()
-        .filter(|previous| previous != current)
-        .collect();
+/// How many releases stay asleep besides the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// In all, as long as there are so many.
+    pub count: usize,
+    /// Of those on the way back, whatever `count` says: the previous one, and the one before that while
+    /// it is not known whether the current one is any good.
+    pub back_min: usize,
+}
+
+/// The releases besides the current one that stay asleep: first those on the way back, then those that
+/// were left, by when each was last current. One that is not `there` has no container to keep.
+pub fn kept(
+    history: &[Past],
+    current: &ReleaseHash,
+    keep: Keep,
+    there: impl Fn(&ReleaseHash) -> bool,
+) -> Vec<ReleaseHash> {
+    let mut kept = Vec::new();
+    for (n, hash) in way_back(history).into_iter().enumerate() {
+        let is_kept = n < keep.back_min || kept.len() < keep.count;
+        if is_kept && hash != *current && there(&hash) {
+            kept.push(hash);
+        }
+    }
     for past in history.iter().rev() {
-        if kept.len() >= keep {
+        if kept.len() >= keep.count {
             break;
         }
-        if past.hash != *current && !kept.contains(&past.hash) {
+        if past.hash != *current && !kept.contains(&past.hash) && there(&past.hash) {
             kept.push(past.hash.clone());
         }
     }
@@ -92,8 +119,11 @@ pub fn kept(history: &[Past], current: &ReleaseHash, keep: usize) -> Vec<Release
 
 /// What is to become of the containers that were found.
 ///
-/// Without a current release nothing is removed: the store may be the wrong one.
-pub fn sweep(found: &[Found], roles: &Roles) -> Sweep {
+/// `left`: images that launches have brought and that no container was made of, or none that lasted.
+///
+/// Without a current release nothing is removed, unless the store tells that there never was one: else
+/// it may be the wrong store.
+pub fn sweep(found: &[Found], roles: &Roles, left: &BTreeSet<String>) -> Sweep {
     let is_busy = |hash: &ReleaseHash| {
         roles.current.as_ref() == Some(hash)
             || roles.canary.as_ref() == Some(hash)
@@ -101,7 +131,7 @@ pub fn sweep(found: &[Found], roles: &Roles) -> Sweep {
             || roles.draining.contains(hash)
     };
     let may_go = |container: &&Found| {
-        roles.current.is_some()
+        (roles.current.is_some() || roles.none_yet)
             && !is_busy(&container.hash)
             && !roles.kept.contains(&container.hash)
     };
@@ -116,6 +146,7 @@ pub fn sweep(found: &[Found], roles: &Roles) -> Sweep {
     let images = removed
         .iter()
         .map(|container| &container.image)
+        .chain(left)
         .filter(|image| !used.contains(image.as_str()))
         .cloned()
         .collect();
@@ -130,7 +161,7 @@ pub fn sweep(found: &[Found], roles: &Roles) -> Sweep {
 }
 
 /// Requests to a release, and how many of them failed: 5xx of the application's, or no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     pub requests: u64,
     pub failures: u64,
@@ -151,8 +182,6 @@ impl Tally {
 pub struct Watch {
     /// So much larger than the old release's may the new one's share of failures be, 0 to 1.
     pub failures_max: f64,
-    /// How long after the switch it is looked at.
-    pub time: Duration,
     /// Fewer requests say nothing.
     pub requests_min: u64,
 }

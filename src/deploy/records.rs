@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -147,6 +148,11 @@ impl CurrentDocument {
         }
     }
 
+    /// When it became current; `None` where that is not told, which is older than anything that is.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.at.parse().ok()
+    }
+
     /// Whether a history, oldest first, does not tell of the change that made it current: whoever
     /// recorded it ended between the two writes, or does not write histories.
     pub fn is_missing_in(&self, history: &[HistoryEntry]) -> bool {
@@ -188,6 +194,15 @@ impl History {
 
     pub fn into_entries(self) -> Vec<HistoryEntry> {
         self.entries
+    }
+
+    /// What a history that is lost begins with.
+    pub fn of(known: &[HistoryEntry]) -> Self {
+        let mut history = Self::default();
+        for entry in known {
+            history.add(entry.clone(), None);
+        }
+        history
     }
 
     /// How many entries tell of the same change: equal hash, time and person.

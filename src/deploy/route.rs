@@ -5,15 +5,15 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::deploy::stats::Stats;
+use crate::lifecycle::places::{Place, Places};
 use crate::names::{AppName, ReleaseHash, WorkloadName};
 use crate::spec::WorkloadSpec;
 
@@ -25,7 +25,7 @@ pub struct Apps(Arc<All>);
 struct All {
     by_name: HashMap<AppName, Arc<App>>,
     /// For requests held before any release is asked, over all applications.
-    places: Semaphore,
+    places: Arc<Places>,
 }
 
 /// One application as requests see it.
@@ -36,7 +36,8 @@ pub struct App {
     route: ArcSwap<Route>,
     /// Held while the route is exchanged for a changed one.
     changing: Mutex<()>,
-    places: Semaphore,
+    places: Places,
+    turned_away: AtomicU64,
 }
 
 /// How many requests may be held before any release is asked, and how long.
@@ -90,30 +91,20 @@ pub enum Door {
     Maintenance,
 }
 
-/// A held request's place, given back when it is dropped.
-#[derive(Debug)]
-pub struct Place<'a> {
-    _permits: [SemaphorePermit<'a>; 2],
-}
-
-fn places(count: usize) -> Semaphore {
-    Semaphore::new(count.min(Semaphore::MAX_PERMITS))
-}
-
 impl Default for Apps {
     /// None.
     fn default() -> Self {
-        Self::new([], 0)
+        Self::new([], Arc::new(Places::new(0)))
     }
 }
 
 impl Apps {
-    /// `held_max`: requests of all of them that may be held before any release is asked.
-    pub fn new(apps: impl IntoIterator<Item = Arc<App>>, held_max: usize) -> Self {
+    /// `places`: those of all held requests, for whatever they are.
+    pub fn new(apps: impl IntoIterator<Item = Arc<App>>, places: Arc<Places>) -> Self {
         let by_name = apps.into_iter().map(|app| (app.name.clone(), app));
         Self(Arc::new(All {
             by_name: by_name.collect(),
-            places: places(held_max),
+            places,
         }))
     }
 
@@ -123,11 +114,7 @@ impl Apps {
 
     /// A place for a request that is to be held; `None`: as many as allowed are held already.
     pub fn place<'a>(&'a self, app: &'a App) -> Option<Place<'a>> {
-        let own = app.places.try_acquire().ok()?;
-        let shared = self.0.places.try_acquire().ok()?;
-        Some(Place {
-            _permits: [own, shared],
-        })
+        Place::take([&app.places, &self.0.places])
     }
 }
 
@@ -144,7 +131,8 @@ impl App {
                 superseded: CancellationToken::new(),
             }),
             changing: Mutex::new(()),
-            places: places(limits.held_max),
+            places: Places::new(limits.held_max),
+            turned_away: AtomicU64::new(0),
         })
     }
 
@@ -180,8 +168,16 @@ impl App {
 
     /// Requests that are held before any release is asked.
     pub fn held(&self) -> usize {
-        let all = self.limits.held_max.min(Semaphore::MAX_PERMITS);
-        all - self.places.available_permits()
+        self.places.taken()
+    }
+
+    /// Requests that were answered 503 before any release was asked.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    pub fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     fn exchange(&self, change: impl FnOnce(&Route) -> (Door, Current, Option<Arc<Release>>)) {

@@ -26,6 +26,8 @@ pub struct Stats {
     gateway_errors: AtomicU64,
     turned_over: AtomicU64,
     failed: AtomicU64,
+    /// Of the failed ones, those that are counted as nothing else yet.
+    unanswered: AtomicU64,
     response_times: Histogram,
     bytes_from_clients: AtomicU64,
     bytes_to_clients: AtomicU64,
@@ -33,7 +35,7 @@ pub struct Stats {
     open: [AtomicU64; 4],
 }
 
-// Nothing is decided by one count in view of another, so that their order is of no account.
+// Each count stands for itself; where two belong together, the order in which they are read says so.
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
@@ -43,6 +45,9 @@ impl Stats {
     pub fn snapshot(&self) -> Snapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let [held, waiting, streaming, upgraded] = self.open.each_ref().map(read);
+        // In this order no request is among the failed ones alone.
+        let failed = read(&self.failed);
+        let unanswered = read(&self.unanswered);
         Snapshot::new(
             Statuses::from(self.statuses.each_ref().map(read)),
             self.response_times.buckets(),
@@ -50,7 +55,8 @@ impl Stats {
                 connect_errors: read(&self.connect_errors),
                 gateway_errors: read(&self.gateway_errors),
                 turned_over: read(&self.turned_over),
-                failed: read(&self.failed),
+                failed,
+                unanswered,
                 bytes_from_clients: read(&self.bytes_from_clients),
                 bytes_to_clients: read(&self.bytes_to_clients),
                 open: Open {

@@ -1,7 +1,6 @@
 //! What all workloads share: the engine, the rules, the limits, and what is counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,9 +16,11 @@ use crate::clock::Clock;
 use crate::config::{Config, Hold, Lifecycle};
 use crate::decision::{ContainerRules, IdleRule, ReadyRule};
 use crate::lifecycle::machine::Limits;
+use crate::lifecycle::places::Places;
 use crate::lifecycle::probe::Prober;
 use crate::runtime::{Instance, Runtime};
 use crate::spec::{HEALTH_INTERVAL, HealthCheck, PORT_LABEL, SpecPolicy};
+use crate::traefik::{self, Routes};
 
 pub(super) struct Core {
     pub runtime: Arc<dyn Runtime>,
@@ -34,8 +35,10 @@ pub(super) struct Core {
     /// First come, first served, so the workload whose request came first starts first.
     pub starts: Semaphore,
     /// Requests held over all workloads.
-    pub held: AtomicUsize,
+    pub held: Arc<Places>,
     pub engine: watch::Sender<EngineState>,
+    /// Routes of woken containers in a Traefik beside the gateway.
+    pub routes: Routes,
     pub metrics: Metrics,
 }
 
@@ -107,8 +110,9 @@ impl Core {
             clock,
             handle: Handle::current(),
             starts: Semaphore::new(config.lifecycle.parallel_starts),
-            held: AtomicUsize::new(0),
+            held: Arc::new(Places::new(config.hold.total_max)),
             engine: watch::Sender::new(EngineState::Unknown),
+            routes: Routes::new(&config.traefik, registry),
             metrics: Metrics::register(registry),
         }
     }
@@ -165,43 +169,54 @@ impl Core {
     }
 }
 
-/// The port label, else the lowest exposed port.
+/// The port label, else the port that the labels tell a Traefik beside the gateway, else the lowest
+/// exposed port.
 pub(super) fn port_of(instance: &Instance) -> Option<u16> {
     let labelled = instance
         .labels
         .get(PORT_LABEL)
         .and_then(|port| port.parse().ok());
-    labelled.or_else(|| instance.ports.first().copied())
+    labelled
+        .or_else(|| traefik::port(&instance.labels))
+        .or_else(|| instance.ports.first().copied())
 }
 
-/// A place among the held requests, given back when dropped.
-pub(super) struct Place<'a> {
-    counters: [&'a AtomicUsize; 2],
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Place<'a> {
-    /// A place in both counters, or `None` when either is at its limit.
-    pub fn take(counters: [(&'a AtomicUsize, usize); 2]) -> Option<Self> {
-        let [(first, first_max), (second, second_max)] = counters;
-        if first.fetch_add(1, Ordering::AcqRel) >= first_max {
-            first.fetch_sub(1, Ordering::AcqRel);
-            return None;
-        }
-        if second.fetch_add(1, Ordering::AcqRel) >= second_max {
-            first.fetch_sub(1, Ordering::AcqRel);
-            second.fetch_sub(1, Ordering::AcqRel);
-            return None;
-        }
-        Some(Self {
-            counters: [first, second],
-        })
-    }
-}
+    use crate::names::WorkloadName;
+    use crate::runtime::{InstanceId, InstanceState};
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        for counter in self.counters {
-            counter.fetch_sub(1, Ordering::AcqRel);
+    #[test]
+    fn the_port_is_the_labels_then_traefiks_then_the_lowest_exposed_one() {
+        let own = (PORT_LABEL, "1");
+        let traefiks = ("traefik.http.services.a.loadbalancer.server.port", "2");
+        let others = ("traefik.http.services.b.loadbalancer.server.port", "3");
+        for (labels, ports, expected) in [
+            (&[own, traefiks][..], &[80, 9000][..], Some(1)),
+            (&[traefiks], &[80, 9000], Some(2)),
+            (&[traefiks], &[], Some(2)),
+            (&[(PORT_LABEL, "x"), traefiks], &[80], Some(2)),
+            (&[traefiks, others], &[80, 9000], Some(80)),
+            (&[], &[80, 9000], Some(80)),
+            (&[traefiks, others], &[], None),
+        ] {
+            let labels = labels.iter();
+            let instance = Instance {
+                id: InstanceId::new("a"),
+                name: WorkloadName::new("a").unwrap(),
+                image: "image:1".to_owned(),
+                labels: labels
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                    .collect(),
+                envs: std::collections::BTreeMap::new(),
+                state: InstanceState::Stopped { exit_code: None },
+                address: None,
+                ports: ports.to_vec(),
+                health: None,
+            };
+            assert_eq!(port_of(&instance), expected, "{instance:?}");
         }
     }
 }

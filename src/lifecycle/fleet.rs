@@ -22,10 +22,12 @@ use crate::decision::{ContainerFacts, ContainerRules};
 use crate::lifecycle::core::{Core, EngineState};
 use crate::lifecycle::gate::Lease;
 use crate::lifecycle::machine::{Event, Phase};
+use crate::lifecycle::places::Places;
 use crate::lifecycle::workload::{Retired, Workload};
 use crate::names::WorkloadName;
 use crate::runtime::Runtime;
 use crate::spec::WorkloadSpec;
+use crate::traefik::Routed;
 
 /// The longest that a request waits for the engine's word on a container that does not answer.
 const SUSPECT_TIME: Duration = Duration::from_secs(2);
@@ -95,7 +97,8 @@ impl Fleet {
             {
                 return Ok(lease);
             }
-            self.shared.engine_answers(ask.workload, deadline).await?;
+            let answers = self.shared.engine_answers(deadline).await;
+            answers.map_err(|reason| engine_unreachable(ask.workload, &reason))?;
             let left = deadline.since(self.shared.core.clock.now());
             let (workload, wish) =
                 match (known.or_else(|| self.shared.get(ask.workload)), ask.create) {
@@ -110,8 +113,9 @@ impl Fleet {
                 // It is being removed, or just was: it can be made again when it is gone.
                 Ok(Err(Refusal::Unknown(_))) if ask.create.is_some() => {
                     let left = deadline.since(self.shared.core.clock.now());
-                    let gone = workload
-                        .until(|machine| matches!(machine.phase(), Phase::Absent).then_some(()));
+                    // Somebody else may have it made again before that is seen here.
+                    let gone =
+                        workload.until(|machine| (!machine.phase().is_leaving()).then_some(()));
                     if tokio::time::timeout(left, gone).await.is_err() {
                         return Err(Refusal::TimedOut {
                             workload: ask.workload.clone(),
@@ -199,6 +203,22 @@ impl Fleet {
             told.send(()).ok();
         });
         drop(asked.await);
+    }
+
+    /// Waits until clients can be sent to the proxy in front of the gateway for the run that the
+    /// lease is on; says why not, where it is known that they cannot. See `[traefik]`.
+    pub async fn routed(&self, lease: &Lease) -> Routed {
+        let endpoint = lease.endpoint();
+        let workload = self.shared.get(&endpoint.workload);
+        let labels = workload.map(|workload| workload.labels());
+        let routes = &self.shared.core.routes;
+        routes
+            .taken(
+                endpoint.serial,
+                &endpoint.workload,
+                &labels.unwrap_or_default(),
+            )
+            .await
     }
 
     /// The rules are others than before: asks anew when each workload that is awake may sleep.
@@ -316,6 +336,12 @@ impl Fleet {
         let removed = self.shared.remove(&workload).await;
         self.shared.prune();
         removed.map_err(|error| error.unwrap_or_else(unknown))
+    }
+
+    /// The places of held requests over all workloads, for whoever holds requests before any workload
+    /// is asked.
+    pub fn places(&self) -> Arc<Places> {
+        self.shared.core.held.clone()
     }
 
     /// `Ok` when the engine answers and all workloads are known, else what is wrong.

@@ -5,6 +5,7 @@
 //! carries that out reports back with another event. Every order has a generation, and an answer
 //! to an order that is no longer the current one is ignored.
 
+mod busy;
 mod drain;
 mod event;
 mod events;
@@ -18,7 +19,10 @@ mod draining;
 mod lives;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod using;
 
+pub use self::busy::{Past, Use, Watch};
 pub use self::event::{Effect, Event, Generation, How, Observation, Why};
 pub use self::phase::{Failure, FailureKind, Former, Launch, Phase, Run, Step, StoppedBy, Then};
 
@@ -65,10 +69,16 @@ pub struct Machine {
     /// When the phase began.
     since: Moment,
     generation: Generation,
+    /// Whether a proxy beside the gateway routes to the container when it runs.
+    routed_past: bool,
     /// Failed starts in a row.
     failures: u32,
     /// The last failure, for whoever ordered something and sees it not done.
     last_failure: Option<Failure>,
+    /// How its last run or start failed, while it is at rest since.
+    broke: Option<Arc<str>>,
+    /// It failed, and runs on: it is looked at again.
+    is_left_running: bool,
     jitter: fastrand::Rng,
     limits: Limits,
     clock: Clock,
@@ -93,8 +103,11 @@ impl Machine {
             phase: Phase::Absent,
             since: Moment::ZERO,
             generation: Generation::default(),
+            routed_past: false,
             failures: 0,
             last_failure: None,
+            broke: None,
+            is_left_running: false,
             jitter: fastrand::Rng::with_seed(seed),
             limits,
             clock,
@@ -108,6 +121,11 @@ impl Machine {
 
     pub fn since(&self) -> Moment {
         self.since
+    }
+
+    /// Why it is in its phase; at rest, how its last run or start failed, if it did.
+    pub fn reason(&self) -> Option<Arc<str>> {
+        self.phase.reason().or_else(|| self.broke.clone())
     }
 
     pub fn id(&self) -> Option<&InstanceId> {
@@ -142,6 +160,12 @@ impl Machine {
                 ..
             } => None,
             Phase::Ready { look_at, .. } => Some(*look_at),
+            Phase::Draining {
+                gate,
+                deadline,
+                past: Some(past),
+                ..
+            } if gate.leases() == 0 => Some(past.look_at.min(*deadline)),
             Phase::Draining { deadline, .. } => Some(*deadline),
             Phase::Stopping {
                 by: StoppedBy::UsAgainAt(at),
@@ -182,6 +206,9 @@ impl Machine {
             }
             Event::RemoveDone(generation, result) => {
                 self.answer(generation, |machine| machine.remove_done(now, result))
+            }
+            Event::Use(generation, told) => {
+                self.answer(generation, |machine| machine.use_told(now, told))
             }
             Event::Engine { id, at, kind } => self.engine_event(now, &id, at, kind),
             Event::Observed { asked, instance } => self.observed(now, asked, instance),
@@ -254,13 +281,14 @@ impl Machine {
     fn tick(&mut self, now: Moment) -> Vec<Effect> {
         match &mut self.phase {
             Phase::Starting {
+                how,
                 step:
                     Step::Proving {
                         launch,
                         deadline,
                         missed,
                     },
-                ..
+                former,
             } if *deadline <= now => {
                 if matches!(launch.ready, ReadyRule::Wait(_)) {
                     return self.proved(now);
@@ -277,7 +305,13 @@ impl Machine {
                     "not ready within {}: {why}",
                     humantime::format_duration(limit)
                 );
-                self.fail_start(now, Failure::new(FailureKind::NotReady, message))
+                let failure = Failure::new(FailureKind::NotReady, message);
+                // What somebody else started is theirs, and may be in use in ways that are not seen
+                // from here. One that was ready before is known to have broken.
+                if *how == How::Adopt && former.is_none() {
+                    return self.leave_running(now, failure);
+                }
+                self.fail_start(now, failure)
             }
             Phase::Ready {
                 gate,
@@ -285,32 +319,21 @@ impl Machine {
                 look_at,
                 ..
             } if *look_at <= now => {
-                let after = match idle {
-                    IdleRule::Never => return Vec::new(),
-                    IdleRule::StopAfter(after) | IdleRule::PauseAfter(after) => *after,
+                let Some((after, sleep)) = idle.sleep() else {
+                    return Vec::new();
                 };
-                match (gate.close_if_idle(now, after), *idle) {
-                    (Err(due), _) => {
+                if idle.sign().is_some() {
+                    return self.ask_use(now);
+                }
+                match gate.close_if_idle(now, after) {
+                    Err(due) => {
                         *look_at = due;
                         Vec::new()
                     }
-                    (Ok(()), IdleRule::PauseAfter(_)) => self.pause(now),
-                    (Ok(()), _) => {
-                        self.failures = 0;
-                        self.stop(now, Then::Rest { ordered: false })
-                    }
+                    Ok(()) => self.fall_asleep(now, sleep),
                 }
             }
-            Phase::Draining {
-                gate,
-                deadline,
-                then,
-                ..
-            } if gate.leases() == 0 || *deadline <= now => {
-                let then = then.clone();
-                self.failures = 0;
-                self.stop(now, then)
-            }
+            Phase::Draining { .. } => self.drain_on(now),
             Phase::Stopping {
                 then,
                 by: StoppedBy::UsAgainAt(at),
@@ -325,9 +348,13 @@ impl Machine {
                 *look_at = now + self.limits.retry;
                 self.look()
             }
-            Phase::Failed { until, .. } if *until <= now => {
+            Phase::Failed { until, .. } if *until <= now && self.is_left_running => {
                 self.enter(now, Phase::Stopped);
-                Vec::new()
+                self.look()
+            }
+            Phase::Failed { until, failure } if *until <= now => {
+                let message = failure.message.clone();
+                self.rest_broken(now, message)
             }
             _ => Vec::new(),
         }
@@ -362,6 +389,15 @@ impl Machine {
     fn enter(&mut self, now: Moment, phase: Phase) {
         self.phase = phase;
         self.since = now;
+        self.broke = None;
+        self.is_left_running = false;
+    }
+
+    /// At rest, and it is not known whether it could be used again.
+    fn rest_broken(&mut self, now: Moment, how: Arc<str>) -> Vec<Effect> {
+        self.enter(now, Phase::Stopped);
+        self.broke = Some(how);
+        Vec::new()
     }
 
     fn order(&mut self) -> Generation {

@@ -4,5 +4,7 @@ mod core;
 pub mod fleet;
 pub mod gate;
 pub mod machine;
+pub mod places;
 mod probe;
+mod usage;
 mod workload;

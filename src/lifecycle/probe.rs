@@ -8,6 +8,7 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 
 use crate::decision::ReadyRule;
+use crate::lifecycle::gate::Endpoint;
 use crate::lifecycle::machine::Launch;
 use crate::runtime::{InstanceId, Runtime};
 
@@ -79,7 +80,10 @@ impl Prober {
             }
             Target::Http { target, found } => {
                 if found.is_none() {
-                    *found = Some(self.find(target, id, launch).await?);
+                    *found = Some(
+                        self.find(target, id, launch.run.address, launch.port)
+                            .await?,
+                    );
                 }
                 let Some((url, host)) = found else {
                     return Err("the probe's address is not known".into());
@@ -94,11 +98,42 @@ impl Prober {
                     {
                         Ok(())
                     }
-                    Ok(answer) => Err(format!("{target} answered {}", answer.status()).into()),
-                    Err(error) => Err(format!("{target}: {}", root_cause(&error)).into()),
+                    Ok(answer) => {
+                        let asked = asked(target, launch.port);
+                        Err(format!("{asked} answered {}", answer.status()).into())
+                    }
+                    Err(error) => {
+                        let asked = asked(target, launch.port);
+                        Err(format!("{asked}: {}", root_cause(&error)).into())
+                    }
                 }
             }
         }
+    }
+
+    /// One GET of a running container, whatever it answers: the status, and a body of `bytes_max` at
+    /// the most. The error says what happened, for people.
+    pub async fn get(
+        &self,
+        target: &str,
+        id: &InstanceId,
+        endpoint: &Endpoint,
+        bytes_max: usize,
+    ) -> Result<(u16, Vec<u8>), Arc<str>> {
+        let (url, host) = self
+            .find(target, id, endpoint.address, endpoint.port)
+            .await?;
+        let failed = |error: reqwest::Error| format!("{target}: {}", root_cause(&error));
+        let request = self.client.get(url).header(reqwest::header::HOST, host);
+        let mut answer = request.send().await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(failed)? {
+            if body.len() + part.len() > bytes_max {
+                return Err(format!("{target}: its answer has more than {bytes_max} bytes").into());
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok((answer.status().as_u16(), body))
     }
 
     /// The URL with an address in place of the host name, and what the Host field is to say.
@@ -106,15 +141,16 @@ impl Prober {
         &self,
         target: &str,
         id: &InstanceId,
-        launch: &Launch,
+        address: IpAddr,
+        port: Option<u16>,
     ) -> Result<(Url, String), Arc<str>> {
         if target.starts_with('/') {
-            let port = launch.port.ok_or(
+            let port = port.ok_or(
                 "no port is known to probe: write a whole URL or set the label wakegate.port",
             )?;
             let text = format!(
                 "http://{}{target}",
-                std::net::SocketAddr::new(launch.run.address, port)
+                std::net::SocketAddr::new(address, port)
             );
             let url =
                 Url::parse(&text).map_err(|error| format!("{target:?} is not a path: {error}"))?;
@@ -171,6 +207,14 @@ impl Probe {
         let pause = self.pause.min(self.every);
         self.pause = (self.pause.mul_f64(1.5)).min(self.every.max(FIRST_PAUSE));
         pause
+    }
+}
+
+/// What is probed, for people: a path with its port, which may be the wrong one.
+fn asked(target: &str, port: Option<u16>) -> String {
+    match port {
+        Some(port) if target.starts_with('/') => format!("{target} on port {port}"),
+        _ => target.to_owned(),
     }
 }
 

@@ -8,7 +8,6 @@ mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -17,12 +16,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
-use crate::lifecycle::core::{Core, Place, StartLabels};
+use crate::lifecycle::core::{Core, StartLabels};
 use crate::lifecycle::fleet::Refusal;
 use crate::lifecycle::gate::{Gate, Lease};
 use crate::lifecycle::machine::{
     Effect, Event, FailureKind, Machine, Observation, Phase, Then, Why,
 };
+use crate::lifecycle::places::{Place, Places};
 use crate::names::WorkloadName;
 use crate::runtime::{Instance, InstanceId};
 
@@ -33,7 +33,7 @@ pub(super) struct Workload {
     slot: ArcSwapOption<Gate>,
     inner: Mutex<Inner>,
     /// Requests held for this workload.
-    held: AtomicUsize,
+    held: Places,
     /// The timer has to be set anew, or the last lease of a closed gate ended.
     poke: Arc<Notify>,
     /// Held during a call that starts, stops or pauses the container. A stop that is ordered while
@@ -90,7 +90,7 @@ impl Workload {
                 start_began: core.clock.now(),
                 retired: false,
             }),
-            held: AtomicUsize::new(0),
+            held: Places::new(core.hold.queue_max),
             poke,
             call: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(()),
@@ -108,6 +108,10 @@ impl Workload {
 
     pub fn id(&self) -> Option<InstanceId> {
         self.inner.lock().machine.id().cloned()
+    }
+
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.inner.lock().about.labels.clone()
     }
 
     /// A lease when it is ready this moment.
@@ -128,10 +132,7 @@ impl Workload {
         superseded: Option<&CancellationToken>,
     ) -> Result<Result<Lease, Refusal>, Retired> {
         let limits = &self.core.hold;
-        let place = Place::take([
-            (&self.held, limits.queue_max),
-            (&self.core.held, limits.total_max),
-        ]);
+        let place = Place::take([&self.held, &self.core.held]);
         let Some(_place) = place else {
             return Ok(Err(Refusal::QueueFull {
                 workload: self.name.clone(),

@@ -1,6 +1,7 @@
 //! Bodies on their way through, in both directions: streamed, limited, and holding their lease.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +55,17 @@ impl Source {
     /// How many bytes the client has announced, at the least.
     pub fn announced(&self) -> u64 {
         self.incoming.borrow().size_hint().lower()
+    }
+
+    /// Whether it is known to have no more bytes than that.
+    pub fn is_within(&self, bytes: u64) -> bool {
+        let upper = self.incoming.borrow().size_hint().upper();
+        upper.is_some_and(|upper| upper <= bytes)
+    }
+
+    /// Reads it to its end, or until it breaks off, and forgets it.
+    pub async fn read_away(&self) {
+        while let Some(Ok(_)) = poll_fn(|cx| self.poll(cx)).await {}
     }
 
     /// Whether any of it has been asked for; it cannot be sent anew then.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::{HeaderMap, HeaderValue, Response};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::decision::{Asleep, Canary};
 use crate::deploy::route::{App, Current, Door, Release, Route};
@@ -15,11 +16,13 @@ use crate::deploy::stats::{State, Visit};
 use crate::lifecycle::fleet::{Ask, Creation, Refusal};
 use crate::lifecycle::gate::Lease;
 use crate::names::{ReleaseHash, WorkloadName};
-use crate::proxy::body::AnswerBody;
+use crate::proxy::again::{self, Asking};
+use crate::proxy::body::{AnswerBody, Source};
 use crate::proxy::canary::{self, Choice};
 use crate::proxy::handler::{Exchange, Worker};
 use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::respond::{self, Problem};
+use crate::traefik::Routed;
 
 /// How often a request that may be held no longer looks which release is current by now.
 const LATE_LOOKS_MAX: u32 = 10;
@@ -220,7 +223,11 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             }
             To::App(visitor) => {
                 let app = visitor.app.clone();
-                self.enter_app(exchange, &app, again).await
+                let entered = self.enter_app(exchange, &app, again).await;
+                if entered.as_ref().is_err_and(Problem::is_at_the_door) {
+                    app.turn_away();
+                }
+                entered
             }
         }
     }
@@ -333,13 +340,65 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                 self.page(exchange, goal).map(Entry::answer)
             }
             Asleep::Redirect if !again => {
-                drop(self.hold(exchange, goal).await?);
-                Ok(Entry::answer(respond::ask_again(&head.uri)))
+                let lease = self.hold(exchange, goal).await?;
+                if self.is_sent_on(exchange, &lease).await? {
+                    return Ok(Entry::answer(respond::ask_again(&head.uri)));
+                }
+                Ok(Entry::Lease(lease))
             }
             Asleep::Hold | Asleep::Page | Asleep::Redirect => {
                 self.hold(exchange, goal).await.map(Entry::Lease)
             }
         }
+    }
+
+    /// Whether a request whose workload was woken is sent to the same URL again, where the proxy in
+    /// front of the gateway finds the workload by itself. Waits until it does.
+    async fn is_sent_on(
+        &self,
+        exchange: &mut Exchange<'_>,
+        lease: &Lease,
+    ) -> Result<bool, Problem> {
+        let (head, decision) = (exchange.head, exchange.decision);
+        let body = exchange.source.as_deref();
+        let is_too_large = |body: &Source| !body.is_within(again::BODY_BYTES_MAX);
+        if !again::follows(
+            &head.method,
+            &head.headers,
+            exchange.inbound.told_scheme(&head.headers),
+            body.is_some(),
+            decision.follows,
+        ) || body.is_some_and(is_too_large)
+        {
+            return Ok(false);
+        }
+        let workload = lease.endpoint().workload.as_str();
+        let began = Instant::now();
+        let held = self.meters.of(workload, exchange.route).hold();
+        let routed = tokio::select! {
+            routed = timeout_at(exchange.deadline, self.wake.routed(lease)) => routed,
+            () = left(exchange) => return Err(Problem::ClientGone),
+        };
+        drop(held);
+        let now = Instant::now();
+        exchange.held += now - began;
+        if !matches!(routed, Ok(Routed::Yes)) {
+            return Ok(false);
+        }
+        let asking = Asking {
+            client: exchange.inbound.client,
+            host: exchange.inbound.facts(head).host,
+            target: head.uri.path_and_query().map_or("/", |own| own.as_str()),
+            workload,
+        };
+        let may = self.redirects.may_redirect(asking, exchange.started, now);
+        if !may {
+            debug!(
+                workload,
+                "a client has come round twice and is answered here"
+            );
+        }
+        Ok(may)
     }
 
     /// Wakes the workload and shows a page meanwhile.

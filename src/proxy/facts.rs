@@ -103,10 +103,16 @@ impl Inbound {
         Ok(Self {
             peer,
             client: client_address(&head.headers, peer, trusted_proxies),
-            scheme: scheme(&head.headers, peer),
+            scheme: told_scheme(&head.headers, peer).unwrap_or("http"),
             host,
             at: unix_seconds(),
         })
+    }
+
+    /// The scheme that the client used, where a trusted proxy tells it. Where TLS may end at a proxy that is
+    /// not trusted, nobody knows.
+    pub fn told_scheme(&self, headers: &HeaderMap) -> Option<&'static str> {
+        told_scheme(headers, self.peer)
     }
 
     pub fn facts<'a>(&'a self, head: &'a Parts) -> RequestFacts<'a> {
@@ -214,17 +220,12 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-fn scheme(headers: &HeaderMap, peer: Peer) -> &'static str {
-    let told = headers
-        .get(X_FORWARDED_PROTO)
-        .filter(|_| peer.trusted)
-        .and_then(|value| value.to_str().ok())
-        // Of several the first is the client's own.
-        .and_then(|value| value.split(',').next());
-    match told {
-        Some(told) if told.trim().eq_ignore_ascii_case("https") => "https",
-        _ => "http",
-    }
+fn told_scheme(headers: &HeaderMap, peer: Peer) -> Option<&'static str> {
+    let told = headers.get(X_FORWARDED_PROTO).filter(|_| peer.trusted)?;
+    // Of several the first is the client's own.
+    let own = told.to_str().ok()?.split(',').next()?.trim();
+    let mut known = ["https", "http"].into_iter();
+    known.find(|known| own.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -313,11 +314,31 @@ mod tests {
             Version::HTTP_11,
             &[("host", "h"), ("x-forwarded-proto", "HTTPS")],
         );
-        assert_eq!(read(&head, "1.1.1.1", &[]).unwrap().scheme, "http");
-        assert_eq!(
-            read(&head, "1.1.1.1", &["1.1.1.1/32"]).unwrap().scheme,
-            "https"
-        );
+        let of_anybody = read(&head, "1.1.1.1", &[]).unwrap();
+        assert_eq!(of_anybody.scheme, "http");
+        assert_eq!(of_anybody.told_scheme(&head.headers), None);
+        let of_a_proxy = read(&head, "1.1.1.1", &["1.1.1.1/32"]).unwrap();
+        assert_eq!(of_a_proxy.scheme, "https");
+        assert_eq!(of_a_proxy.told_scheme(&head.headers), Some("https"));
+    }
+
+    #[test]
+    fn a_scheme_that_nobody_tells_is_not_known() {
+        let trusted = ["1.1.1.1/32"];
+        for (told, known) in [
+            (None, None),
+            (Some("http"), Some("http")),
+            (Some("https, http"), Some("https")),
+            (Some("wss"), None),
+            (Some(""), None),
+        ] {
+            let field = told.map(|told| ("x-forwarded-proto", told));
+            let fields: Vec<_> = [("host", "h")].into_iter().chain(field).collect();
+            let head = head("/", Version::HTTP_11, &fields);
+            let inbound = read(&head, "1.1.1.1", &trusted).unwrap();
+            assert_eq!(inbound.told_scheme(&head.headers), known, "{told:?}");
+            assert_eq!(inbound.scheme, known.unwrap_or("http"), "{told:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::unix_seconds;
@@ -22,6 +22,7 @@ use crate::decision::{Decision, Destination, ProxyDecision, ScriptFailure};
 use crate::deploy::route::Apps;
 use crate::lifecycle::fleet::Creation;
 use crate::names::AppName;
+use crate::proxy::again::{self, Redirects};
 use crate::proxy::body::{AnswerBody, Source};
 use crate::proxy::entry::{Entry, To, Visitor};
 use crate::proxy::facts::{Inbound, Malformed, Peer, head_bytes};
@@ -33,6 +34,9 @@ use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pools;
 use crate::target;
 
+/// For a body that nobody needs to come: one that takes longer ends its connection.
+const READ_AWAY_TIME: Duration = Duration::from_secs(10);
+
 /// What one worker has to serve requests with. Lives on one thread.
 pub struct Worker<W, D> {
     pub config: Arc<Config>,
@@ -41,6 +45,8 @@ pub struct Worker<W, D> {
     pub decider: RefCell<D>,
     pub pools: Rc<Pools>,
     pub meters: Meters,
+    /// Shared by all workers.
+    pub redirects: Arc<Redirects>,
     /// Connections and tunnels, so that a stop can wait for them.
     pub tasks: TaskTracker,
 }
@@ -108,11 +114,16 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         };
         let (inbound, response) = match read {
             Ok(inbound) => {
+                let source = self.source(incoming);
+                let body = source.clone();
                 let response = self
                     .answer(
-                        &client, &head, &inbound, incoming, on_upgrade, started, &mut told,
+                        &client, &head, &inbound, body, on_upgrade, started, &mut told,
                     )
                     .await;
+                if let Some(source) = source {
+                    read_away(&source).await;
+                }
                 (inbound, response)
             }
             Err(malformed) => self.refuse_malformed(&client, &head, malformed),
@@ -126,7 +137,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         client: &Rc<Client>,
         head: &Parts,
         inbound: &Inbound,
-        incoming: Incoming,
+        source: Option<Rc<Source>>,
         on_upgrade: Option<OnUpgrade>,
         started: Instant,
         told: &mut Told,
@@ -160,7 +171,7 @@ impl<W: Wake, D: Decide> Worker<W, D> {
                                     to,
                                     route: &decided.route,
                                     target,
-                                    source: self.source(incoming),
+                                    source,
                                     on_upgrade,
                                     started,
                                     deadline: started
@@ -330,6 +341,15 @@ impl<W: Wake, D: Decide> Worker<W, D> {
             line,
         };
         response.map(|body| body.with_record(record))
+    }
+}
+
+/// Reads the body of what is answered here, if it is small: an answer before its end would end the
+/// connection, and a proxy in front that still sends would tell of that in place of the answer.
+async fn read_away(body: &Source) {
+    // Only now is it sure that no application is to have it.
+    if !body.touched() && body.is_within(again::BODY_BYTES_MAX) {
+        let _ = timeout(READ_AWAY_TIME, body.read_away()).await;
     }
 }
 

@@ -31,12 +31,18 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// workload with no script seeing it, and RFC 9113 §3.1 has withdrawn that upgrade.
 pub fn upgrade_asked(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
-    let asked = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    let asked = asks_to_upgrade(headers);
     let cleartext_http2 = protocol
         .as_bytes()
         .split(|byte| *byte == b',')
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"h2c"));
     (asked && !cleartext_http2).then(|| protocol.clone())
+}
+
+/// Whether a request asks for any other protocol at all.
+pub fn asks_to_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"))
 }
 
 /// The fields of a request as the application gets them.

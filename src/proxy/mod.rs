@@ -5,6 +5,7 @@
 //! `handler` (facts, decision), `entry` (lease) and `forward` (attempts on connections from
 //! `upstream`); whatever the gateway says itself is made in `respond`.
 
+mod again;
 mod body;
 mod canary;
 mod entry;
@@ -15,6 +16,7 @@ mod headers;
 mod listener;
 mod meter;
 mod page;
+mod patience;
 mod ports;
 mod record;
 mod respond;

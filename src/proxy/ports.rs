@@ -14,6 +14,7 @@ use crate::script::current::Question;
 use crate::script::decider::Decider;
 use crate::script::head::Head;
 use crate::script::version::{Decided, Version};
+use crate::traefik::Routed;
 
 /// Leases on workloads. [`Fleet`] is the one; tests and benches have their own.
 pub trait Wake: 'static {
@@ -33,6 +34,11 @@ pub trait Wake: 'static {
 
     /// See [`Fleet::suspect`].
     fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()>;
+
+    /// See [`Fleet::routed`].
+    fn routed(&self, _lease: &Lease) -> impl Future<Output = Routed> {
+        std::future::ready(Routed::Yes)
+    }
 }
 
 impl Wake for Arc<Fleet> {
@@ -55,6 +61,10 @@ impl Wake for Arc<Fleet> {
 
     fn suspect(&self, lease: Lease, port: u16) -> impl Future<Output = ()> {
         Fleet::suspect(self, lease, port)
+    }
+
+    fn routed(&self, lease: &Lease) -> impl Future<Output = Routed> {
+        Fleet::routed(self, lease)
     }
 }
 

@@ -54,40 +54,10 @@ impl Drop for Record {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use std::io::Write;
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-
+mod tests {
     use super::*;
+    use crate::log::captured::logged;
     use crate::proxy::meter::{Meters, Metrics};
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// What `act` gives, and what it logs.
-    pub fn logged<T>(act: impl FnOnce() -> T) -> (T, String) {
-        let sink = Sink::default();
-        let writer = sink.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        let result = tracing::subscriber::with_default(subscriber, act);
-        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
-        (result, text)
-    }
 
     #[test]
     fn a_request_is_one_line_with_all_that_is_known_of_it() {

@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_log_has_the_answers_id_and_the_place_that_the_answer_hides() {
-        let log = crate::proxy::record::tests::logged(|| {
+        let log = crate::log::captured::logged(|| {
             let head = http::Request::get("/x").body(()).unwrap().into_parts().0;
             let peer = crate::proxy::facts::Peer::new(None, &[]);
             let inbound = crate::proxy::facts::Inbound {

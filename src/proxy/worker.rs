@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -24,10 +24,12 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 use crate::config::Config;
 use crate::deploy::route::Apps;
 use crate::lifecycle::fleet::Fleet;
+use crate::proxy::again::Redirects;
 use crate::proxy::facts::Peer;
 use crate::proxy::handler::{Client, Worker};
 use crate::proxy::listener::{self, Acceptor, Bound, ListenError, SocketFile};
 use crate::proxy::meter::{Meters, Metrics};
+use crate::proxy::patience::Patience;
 use crate::proxy::ports::{Decide, Wake};
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::Pools;
@@ -92,6 +94,7 @@ impl Proxy {
         let permits = Arc::new(Semaphore::new(
             config.public.connections_max.min(Semaphore::MAX_PERMITS),
         ));
+        let redirects = Arc::new(Redirects::default());
         // From here on dropping it takes everything back.
         let mut running = Running {
             file: SocketFile::of(&bound),
@@ -107,7 +110,7 @@ impl Proxy {
                 Acceptor::new(listener)?
             };
             let (config, wake, decider) = (config.clone(), wake.clone(), decider.clone());
-            let apps = apps.clone();
+            let (apps, redirects) = (apps.clone(), redirects.clone());
             let (metrics, permits) = (metrics.clone(), permits.clone());
             let (stopping, abandoned) = (running.stopping.clone(), running.abandoned.clone());
             let (ended, end) = oneshot::channel();
@@ -119,6 +122,7 @@ impl Proxy {
                         decider: RefCell::new(decider()),
                         tasks: TaskTracker::new(),
                         apps,
+                        redirects,
                         wake,
                         config,
                     };
@@ -230,8 +234,7 @@ async fn answer_questions<W: Wake, D: Decide>(
 
 fn http(config: &Config) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(config.public.head_timeout)
+    http.header_read_timeout(config.public.head_timeout)
         .max_buf_size(config.public.head_bytes_max.max(8 << 10));
     if config.public.headers_max != HEADERS_ON_STACK {
         http.max_headers(config.public.headers_max);
@@ -296,6 +299,12 @@ fn converse<W: Wake, D: Decide>(
     client: Rc<Client>,
     stopping: CancellationToken,
 ) -> impl Future<Output = ()> + 'static {
+    let public = &worker.config.public;
+    let patience = Patience::new(
+        client.socket.clone(),
+        public.head_timeout,
+        public.idle_timeout,
+    );
     let service = {
         let client = client.clone();
         service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
@@ -306,6 +315,8 @@ fn converse<W: Wake, D: Decide>(
         })
     };
     let connection = http
+        .clone()
+        .timer(patience)
         .serve_connection(TokioIo::new(client.socket.clone()), service)
         .with_upgrades();
     async move {

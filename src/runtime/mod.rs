@@ -231,6 +231,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     async fn inspect(&self, id: &InstanceId) -> Result<Instance, RuntimeError>;
 
+    /// How many bytes it has sent over its networks since its start. Only grows while it runs.
+    ///
+    /// What it receives tells nothing: neighbours' broadcasts are counted with it. `Refused` when it
+    /// does not run, or where nobody counts (a child process, a container on the host's network).
+    async fn sent_bytes(&self, id: &InstanceId) -> Result<u64, RuntimeError>;
+
     /// All owned containers, running or not.
     async fn list(&self) -> Result<Vec<Instance>, RuntimeError>;
 
@@ -250,6 +256,10 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The image that the engine has now under this reference or id; `None` when it has none.
     async fn image(&self, reference: &str) -> Result<Option<ImageFacts>, RuntimeError>;
+
+    /// The engine's identifier of the image that a container was made of, whatever its name means now;
+    /// `None` where the engine does not tell.
+    async fn image_of(&self, id: &InstanceId) -> Result<Option<String>, RuntimeError>;
 
     /// Brings an image from the registry that its reference names, also when the engine has one of
     /// that name. Takes as long as it takes, and ends with `RegistryUnreachable` when nothing moves
@@ -282,6 +292,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// image of this name any more, also when it had none. False, and nothing is changed, when
     /// it is still needed: a container was made from it, running or not and whosesoever it is.
     async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError>;
+
+    /// Gives an image, by its identifier, this name; whatever else had it loses it.
+    async fn name_image(&self, id: &str, reference: &str) -> Result<(), RuntimeError>;
 
     /// Whether the registry `registry` (a host, with its port where it has one) can be reached.
     async fn registry(&self, registry: &str) -> Result<RegistryHealth, RuntimeError>;

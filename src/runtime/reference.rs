@@ -41,6 +41,13 @@ pub struct NotAReference {
     reason: &'static str,
 }
 
+impl NotAReference {
+    /// Without the text.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
+
 impl ImageReference {
     /// `localhost:8080`, `docker.io`: a host and, where it was written, a port.
     pub fn registry(&self) -> &str {
@@ -213,8 +220,8 @@ fn is_digest(text: &str) -> bool {
     hex.len() == len && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `sha256:` and 64 digits, or the digits alone.
-fn is_id(text: &str) -> bool {
+/// Whether it is what an engine calls an image by itself: `sha256:` and 64 digits, or the digits alone.
+pub fn is_id(text: &str) -> bool {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     is_digest(&format!("sha256:{hex}"))
 }

@@ -11,7 +11,7 @@ use rhai::{Dynamic, Engine};
 
 use crate::decision::{Decision, ProxyDecision, Redirect, Reply};
 
-pub use app::NAME as APP;
+pub use app::{CANARY, NAME as APP, canary};
 
 /// A decision in the making. Its setters change it and return it, so that both
 /// `proxy("a").port(80)` and `let p = proxy("a"); p.port(80); p` do what they say. The `Arc` is
@@ -87,6 +87,7 @@ pub fn shown(value: &Dynamic) -> String {
         name if name.contains("Reply") => "a response",
         name if name.contains("ReadyRule") => "a ready rule",
         name if name.contains("IdleRule") => "an idle rule",
+        name if name.contains("BusySign") => "a sign of use",
         "i64" | "f64" => "the number",
         "string" => "the text",
         "bool" => "the value",

@@ -240,6 +240,7 @@ impl Check<'_> {
         }
         self.function_pointer(call);
         self.pattern(call, false);
+        self.percentage(call, false);
         self.application(call);
         let takes = |arities: &Arities| arities.get(name).is_some_and(|all| all.contains(&given));
         if takes(&self.functions) || takes(self.natives) {
@@ -257,6 +258,7 @@ impl Check<'_> {
             return;
         }
         self.pattern(call, true);
+        self.percentage(call, true);
         // The receiver is a native function's first argument, and `this` in a script's own.
         let native = self.natives.get(name);
         let own = self.functions.get(name);

@@ -137,6 +137,9 @@ pub struct Application {
     pub name: String,
     /// Which of its releases gets the request, in words.
     pub releases: String,
+    /// Its current release and the canary as they are, in words; empty where no gateway was asked.
+    #[serde(default)]
+    pub now: Vec<String>,
 }
 
 impl Version {
@@ -193,6 +196,7 @@ impl Version {
                 let app = Application {
                     name: name.to_string(),
                     releases: releases_in_words(*canary),
+                    now: Vec::new(),
                 };
                 (None, Some(app))
             }
@@ -420,7 +424,11 @@ impl fmt::Display for Workload {
 impl fmt::Display for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "application {}", self.name)?;
-        writeln!(f, "  release  {}", self.releases)
+        writeln!(f, "  release  {}", self.releases)?;
+        for line in &self.now {
+            writeln!(f, "  now      {line}")?;
+        }
+        Ok(())
     }
 }
 

@@ -35,8 +35,9 @@ const READ_EVERY: u32 = 5;
 /// Between two looks at how a new version does, where that is looked at.
 const GUARD_EVERY: Duration = Duration::from_millis(200);
 
-/// For the workers to tell what they saw last.
-const RECENT_TIME: Duration = Duration::from_millis(50);
+/// For the workers to tell what they saw last. It is over as soon as all have; one that has not in
+/// time is left out, and then less is compared than was seen.
+const RECENT_TIME: Duration = Duration::from_secs(1);
 
 /// Watches until it is dropped.
 pub struct Reloading {
@@ -64,6 +65,7 @@ impl Reloading {
                 history,
                 settings,
                 judged: None,
+                recent_time: RECENT_TIME,
             },
             eyes: Eyes {
                 wake,
@@ -329,6 +331,7 @@ struct Reload {
     settings: Settings,
     /// The content that was built last, good or not: it would be no better the next time.
     judged: Option<Digest>,
+    recent_time: Duration,
 }
 
 impl Reload {
@@ -353,7 +356,7 @@ impl Reload {
             let scripts = self.history.scripts();
             let heads = match mode {
                 Shadow::Off => Vec::new(),
-                Shadow::Report | Shadow::Hold => scripts.recent(RECENT_TIME),
+                Shadow::Report | Shadow::Hold => scripts.recent(self.recent_time),
             };
             let trial = trial::compare(&scripts.current.load(), &version, &heads, mode)?;
             Ok((version, trial))

@@ -1,11 +1,12 @@
 //! What `ready` and `idle` answer: rules for a container's start and sleep, and lengths of time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use rhai::{Dynamic, Engine, FLOAT};
 
-use crate::decision::{IdleRule, ReadyRule};
+use crate::decision::{BusySign, IdleRule, ReadyRule};
 use crate::script::answers::{is_path, optional};
 use crate::script::documented::Documented as _;
 use crate::script::duration::duration;
@@ -29,6 +30,7 @@ pub fn register(engine: &mut Engine) {
     register_duration(engine);
     register_ready(engine);
     register_idle(engine);
+    register_signs(engine);
 }
 
 fn register_duration(engine: &mut Engine) {
@@ -167,7 +169,97 @@ fn register_idle(engine: &mut Engine) {
     );
 }
 
-fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
+/// What else tells of a workload's use, besides the requests that the gateway forwards.
+fn register_signs(engine: &mut Engine) {
+    engine.register_type_with_name::<BusySign>("BusySign");
+    engine.document(
+        "unless_busy(rule: IdleRule, sign: BusySign) -> IdleRule",
+        r#"With `stop_after` or `pause_after`, for a workload that is also used past the gateway, such as
+        through a Traefik beside it: it sleeps when the sign, too, has told of no use for all that time.
+        It is looked at four times in that time. What it does not tell counts as use.
+        ```rhai
+        idle(|c| stop_after("10m").unless_busy(sent_bytes()));
+        ```"#,
+        |rule: &mut IdleRule, sign: BusySign| -> Raw<IdleRule> {
+            match rule.sleep() {
+                Some((after, sleep)) => Ok(IdleRule::UnlessBusy { sleep, after, sign }),
+                None => refuse("unless_busy: the rule is never(), which lets nothing sleep"),
+            }
+        },
+    );
+    let asking = "The application is asked with a GET of `target`, a URL, \"http://host[:port]/path\", \
+                  or a path on the workload's own port.";
+    let field = "The answer is 200 with JSON, in which `field` is a path with dots: \
+                 \"pool.connections\".";
+    engine.document(
+        "busy_probe(target: String) -> BusySign",
+        &format!(
+            "{asking}\nIt answers 200 when it is in use, or was a moment ago, and 204 when it is not.\n\
+             ```rhai\nidle(|c| stop_after(\"10m\").unless_busy(busy_probe(\"/in-use\")));\n```"
+        ),
+        |target: &str| -> Raw<BusySign> {
+            let target = asked("busy_probe", target)?;
+            Ok(BusySign::Probe {
+                target,
+                field: None,
+            })
+        },
+    );
+    engine.document(
+        "busy_probe(target: String, field: String) -> BusySign",
+        &format!(
+            "{asking}\n{field}\nIt is in use when the field is true, a number but 0, or not empty.\n\
+             ```rhai\nidle(|c| stop_after(\"10m\").unless_busy(busy_probe(\"/status\", \"connections\")));\n```"
+        ),
+        |target: &str, field: &str| -> Raw<BusySign> {
+            let target = asked("busy_probe", target)?;
+            let field = Some(named_field("busy_probe", field)?);
+            Ok(BusySign::Probe { target, field })
+        },
+    );
+    engine.document(
+        "busy_count(target: String, field: String) -> BusySign",
+        &format!(
+            "{asking}\n{field}\nThe field is a number that grows with each use: it was in use when it is \
+             another than before.\n\
+             ```rhai\nidle(|c| stop_after(\"10m\").unless_busy(busy_count(\"/status\", \"requests\")));\n```"
+        ),
+        |target: &str, field: &str| -> Raw<BusySign> {
+            let target = asked("busy_count", target)?;
+            let field = named_field("busy_count", field)?;
+            Ok(BusySign::Count { target, field })
+        },
+    );
+    engine.document(
+        "sent_bytes() -> BusySign",
+        r#"The bytes that the container sends, by the engine's statistics: it is in use when it sends any,
+        to whomever. One on the host's network is not counted."#,
+        || BusySign::SentBytes,
+    );
+    engine.document(
+        "traefik_requests() -> BusySign",
+        r#"The requests that a Traefik beside the gateway has had answered by the container, by Traefik's
+        metrics; needs api under [traefik]. Those that go on are not counted until they end: a stream or
+        a websocket that is open for longer than the idle time is no use of it."#,
+        || BusySign::TraefikRequests,
+    );
+}
+
+fn asked(function: &str, target: &str) -> Raw<Arc<str>> {
+    check_target(function, target)?;
+    Ok(target.into())
+}
+
+fn named_field(function: &str, field: &str) -> Raw<Arc<str>> {
+    if field.split('.').any(str::is_empty) {
+        return refuse(format!(
+            "{function}: {field:?} is no field's path: names with dots between them"
+        ));
+    }
+    Ok(field.into())
+}
+
+fn check_target(function: &str, target: &str) -> Raw<()> {
     let is_url = target.starts_with("http://")
         && target
             .parse::<Uri>()
@@ -175,9 +267,14 @@ fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
     let bare = target.split('?').next().unwrap_or(target);
     if !is_url && !is_path(bare) {
         return refuse(format!(
-            "probe: {target:?} is neither \"http://host[:port]/path\" nor a path"
+            "{function}: {target:?} is neither \"http://host[:port]/path\" nor a path"
         ));
     }
+    Ok(())
+}
+
+fn probe(target: &str, every: Duration, max: Duration) -> Raw<ReadyRule> {
+    check_target("probe", target)?;
     Ok(ReadyRule::Probe {
         target: target.to_owned(),
         every,

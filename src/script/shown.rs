@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::decision::{
     Canary, Decision, Destination, HeaderEdits, IdleRule, ProxyDecision, ReadyRule, Redirect,
-    Reply, RequestFacts,
+    Reply, RequestFacts, Sleep,
 };
 use crate::target;
 
@@ -60,6 +60,9 @@ fn proxy_line(proxy: &ProxyDecision) -> String {
     let asleep = asleep(proxy);
     if asleep != "hold" {
         line += &format!(" asleep {asleep}");
+    }
+    if proxy.follows {
+        line += " follows true";
     }
     if !proxy.counts {
         line += " counts false";
@@ -138,6 +141,7 @@ fn proxy_fields(proxy: &ProxyDecision, facts: &RequestFacts<'_>) -> Value {
         "timeout": seconds(proxy.timeout),
         "wait": seconds(proxy.wait),
         "asleep": asleep(proxy),
+        "follows": proxy.follows,
         "counts": proxy.counts,
         "headers": headers(&proxy.response_headers),
         "request_headers": headers(&proxy.request_headers),
@@ -213,12 +217,21 @@ pub fn ready_fields(rule: Option<&ReadyRule>) -> Value {
 
 /// The same for when it may sleep.
 pub fn idle_fields(rule: Option<&IdleRule>) -> Value {
-    match rule {
-        None => json!({ "kind": "none" }),
-        Some(IdleRule::Never) => json!({ "kind": "never" }),
-        Some(IdleRule::StopAfter(time)) => json!({ "kind": "stop", "after": time.as_secs_f64() }),
-        Some(IdleRule::PauseAfter(time)) => json!({ "kind": "pause", "after": time.as_secs_f64() }),
+    let Some(rule) = rule else {
+        return json!({ "kind": "none" });
+    };
+    let Some((after, sleep)) = rule.sleep() else {
+        return json!({ "kind": "never" });
+    };
+    let kind = match sleep {
+        Sleep::Stopped => "stop",
+        Sleep::Paused => "pause",
+    };
+    let mut fields = json!({ "kind": kind, "after": after.as_secs_f64() });
+    if let Some(sign) = rule.sign() {
+        fields["unless_busy"] = sign.to_string().into();
     }
+    fields
 }
 
 #[cfg(test)]
@@ -237,6 +250,10 @@ mod tests {
             ("()", "none"),
             ("proxy(\"a\")", "proxy a"),
             ("proxy(\"a\").port(9000)", "proxy a:9000"),
+            (
+                "proxy(\"a\").asleep(\"redirect\").follows(true)",
+                "proxy a asleep redirect follows true",
+            ),
             (
                 "proxy(\"a\").asleep(\"page\").counts(false).strip(1).path(\"/z\").wait(\"90s\")",
                 "proxy a asleep page counts false path /z strip 1 wait 1m 30s",

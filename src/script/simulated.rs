@@ -58,7 +58,7 @@ impl Simulated {
 }
 
 /// The properties: name, type, words.
-const PROPERTIES: [(&str, &str, &str); 20] = [
+const PROPERTIES: [(&str, &str, &str); 21] = [
     (
         "kind",
         "String",
@@ -113,6 +113,11 @@ const PROPERTIES: [(&str, &str, &str); 20] = [
         "asleep",
         "String",
         "What happens when the container sleeps: `\"hold\"`, `\"page\"`, `\"redirect\"` or `\"refuse\"`.",
+    ),
+    (
+        "follows",
+        "bool",
+        "Whether all requests of a `proxy` decision may be redirected while the container sleeps.",
     ),
     ("counts", "bool", "Whether the request counts as activity."),
     (

@@ -73,6 +73,16 @@ enum Written {
     Overtaken,
 }
 
+/// Where in the history an entry goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Position {
+    Newest,
+    /// It tells of what was just made current, unless somebody else was faster.
+    OfCurrent,
+    /// It is late: before the one of the current release.
+    BeforeLater,
+}
+
 impl Shared {
     /// Waits for the turn to write, where turns are taken. It lasts as long as the value lives.
     pub(super) async fn turn(&self) -> Result<Option<Turn>, StoreError> {
@@ -187,14 +197,21 @@ impl Shared {
             .await
     }
 
-    /// Adds an entry to the history; `is_current` when it tells of what was just made current.
+    /// Whether `current.json` tells of a later change than this one.
+    pub(super) async fn has_later(&self, change: &CurrentDocument) -> Result<bool, StoreError> {
+        let there = self.current_if_readable().await?;
+        Ok(there.is_some_and(|there| there.since() > change.since()))
+    }
+
+    /// Adds an entry to the history. `known`: what one that is lost begins with.
     ///
     /// The history is read before `current.json`. So an entry of a later switch that is missed here
     /// was written after this reading, which makes this write fail and be done again.
     pub(super) async fn append(
         &self,
         entry: HistoryEntry,
-        is_current: bool,
+        position: Position,
+        known: &[HistoryEntry],
     ) -> Result<(), StoreError> {
         // The rest is for the last attempt to end, so that the caller hears why there is no other.
         let give_up = Instant::now() + self.limits.operation.mul_f64(0.75);
@@ -202,14 +219,20 @@ impl Shared {
         let mut failure = None;
         for attempt in 1..=ATTEMPTS_MAX {
             let document = self.read(HISTORY).await?;
-            let (mut history, mode) = self.readable(document).await?;
+            let (mut history, mode) = self.readable(document, known).await?;
             let there = history.count_of(&entry);
+            let is_there_before_later = position == Position::BeforeLater && there > 0;
             // More than at first: a write whose answer was lost has been done.
-            if history.ends_with(&entry) || there > *there_before.get_or_insert(there) {
+            if is_there_before_later
+                || history.ends_with(&entry)
+                || there > *there_before.get_or_insert(there)
+            {
                 return Ok(());
             }
-            let current = match (is_current, &self.writes) {
-                (true, Writes::Conditional(_)) => self.current_if_readable().await?,
+            let current = match (position, &self.writes) {
+                (Position::BeforeLater, _) | (Position::OfCurrent, Writes::Conditional(_)) => {
+                    self.current_if_readable().await?
+                }
                 _ => None,
             };
             history.add(entry.clone(), current.as_ref());
@@ -232,14 +255,18 @@ impl Shared {
 
     /// The history as it was read, and how to write the next one. One that cannot be read is copied
     /// beside it, and a new one begins.
-    async fn readable(&self, document: Option<Document>) -> Result<(History, Mode), StoreError> {
+    async fn readable(
+        &self,
+        document: Option<Document>,
+        known: &[HistoryEntry],
+    ) -> Result<(History, Mode), StoreError> {
         let Some(Document { bytes, version }) = document else {
             let Writes::Conditional(conditions) = &self.writes else {
-                return Ok((History::default(), Mode::Replace));
+                return Ok((History::of(known), Mode::Replace));
             };
             let seen = conditions.creations.get_or_try_init(|| self.try_creation());
             seen.await?;
-            return Ok((History::default(), Mode::Create));
+            return Ok((History::of(known), Mode::Create));
         };
         let history = match History::parse(&bytes) {
             Ok(history) => history,
@@ -249,7 +276,7 @@ impl Shared {
                     store = %self.place, reason, kept = key,
                     "history.json cannot be read: it is kept beside, and a new history begins"
                 );
-                History::default()
+                History::of(known)
             }
         };
         match &self.writes {

@@ -1,7 +1,7 @@
 //! A folder as a store: its lock, by which gateways take turns, and what killed ones left in it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +71,14 @@ impl Folder {
         Ok(turn)
     }
 
+    /// Whether a small file can be written. A folder that is not there yet would be made.
+    pub(super) async fn try_to_write(&self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let tried = tokio::task::spawn_blocking(move || write_and_remove(&path)).await;
+        let tried = tried.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+        tried.map_err(|error| self.failed_in("trying to write", &error))
+    }
+
     fn not_in_time(&self) -> StoreError {
         let wait_max = humantime::format_duration(self.wait_max);
         let reason = format!("another process has held the lock {LOCK} for {wait_max}");
@@ -78,7 +86,11 @@ impl Folder {
     }
 
     fn failed(&self, error: &io::Error) -> StoreError {
-        let doing = Doing::from("taking its lock");
+        self.failed_in("taking its lock", error)
+    }
+
+    fn failed_in(&self, doing: &'static str, error: &io::Error) -> StoreError {
+        let doing = Doing::from(doing);
         let known = self.place.io(&doing, error);
         known.unwrap_or_else(|| self.place.other(doing, error.to_string()))
     }
@@ -124,6 +136,23 @@ fn try_lock(folder: &Path) -> io::Result<Option<File>> {
         Ok(there) => Ok(is_same(there)?.then_some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// As large as the documents of a switch are.
+const TRIAL_BYTES: usize = 16 << 10;
+
+fn write_and_remove(folder: &Path) -> io::Result<()> {
+    if !folder.try_exists()? {
+        return Ok(());
+    }
+    let path = folder.join(format!(".trial-{:016x}", fastrand::u64(..)));
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(&[b' '; TRIAL_BYTES]));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => written.and(Err(error)),
+        _ => written,
     }
 }
 

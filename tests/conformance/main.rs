@@ -3,13 +3,17 @@
 //! A runtime whose engine does not answer has its trials reported as ignored; when the environment
 //! variable `WAKEGATE_REQUIRE` names it (`docker`), they fail instead.
 
+// Shared with other suites, which use more of it.
+#[allow(dead_code)]
+#[path = "../end_to_end/frame.rs"]
+mod frame;
+
 mod behaviours;
 mod subject;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Handle;
@@ -17,15 +21,9 @@ use tokio::runtime::Handle;
 use behaviours::{BEHAVIOURS, Behaviour};
 use subject::{Bench, Subject, docker, fake, process};
 
-/// For one trial; most take milliseconds. Only there so that nothing hangs.
-const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
-
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
+    let tokio = frame::tokio();
     let handle = tokio.handle();
     let mut trials = Vec::new();
     let mut subjects = Vec::new();
@@ -73,21 +71,15 @@ fn trials_of(subject: &Arc<Subject>, handle: &Handle) -> Vec<Trial> {
 /// Runs one behaviour and removes what it made, however it ended.
 async fn run(subject: Arc<Subject>, behaviour: &'static Behaviour) -> Result<(), Failed> {
     let bench = Bench::new(subject);
-    let body = tokio::spawn((behaviour.run)(bench.clone()));
-    let abort = body.abort_handle();
-    let ended = tokio::time::timeout(TRIAL_TIME_MAX, body).await;
-    abort.abort();
-    bench.clear().await;
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(panicked)) => Err(Failed::from(panicked.to_string())),
-        Err(_) => Err("it does not end".into()),
-    }
+    let clear = async || {
+        bench.clear().await;
+        Ok(())
+    };
+    frame::run((behaviour.run)(bench.clone()), clear, String::new).await
 }
 
 fn trials_without(kind: &'static str, reason: &str) -> Vec<Trial> {
-    let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
-    let required = required.split([',', ' ']).any(|one| one == kind);
+    let required = frame::is_required(kind);
     if !required {
         eprintln!("the trials of {kind} are ignored: {reason}");
     }

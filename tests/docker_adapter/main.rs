@@ -3,6 +3,11 @@
 //!
 //! The image that they run is made from this very program: it is one static executable.
 
+// Shared with other suites, which use more of it.
+#[allow(dead_code)]
+#[path = "../end_to_end/frame.rs"]
+mod frame;
+
 mod app;
 mod bench;
 mod containers;
@@ -23,7 +28,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(first_run::trials());
     trials.extend(trouble::trials());
     let engine = bench::engine();
-    let required = std::env::var("WAKEGATE_REQUIRE").is_ok_and(|words| words.contains("docker"));
+    let required = frame::is_required("docker");
     let trials: Vec<Trial> = trials
         .into_iter()
         .map(|trial| {

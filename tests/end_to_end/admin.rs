@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Kind, until};
-use crate::client::Answer;
+use crate::client::{Answer, Upload};
 use crate::lines;
 use crate::scripts;
 
@@ -53,7 +53,7 @@ async fn a_specification_is_deployed_and_started(bench: Bench) {
     assert_eq!(view["labels"]["a.b/c"], "d e\"f");
     assert_eq!(view["image"], bench.image());
     gateway.client.get(&sample.path("")).await.ok();
-    assert_eq!(bench.starts(id).await, 1);
+    bench.has_started(id, 1).await;
 }
 
 async fn a_template_is_filled_deployed_and_started(bench: Bench) {
@@ -177,7 +177,7 @@ async fn starting_is_answered_the_same_when_it_runs_and_waits_when_asked(bench: 
     let url = format!("http://{}/", address.as_str().expect("an address"));
     gateway.client.get_url(&url).await.ok();
     assert_eq!(put(sample.name(), "").await.ok()["state"], "ready");
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
 }
 
 async fn waiting_for_readiness_ends_with_its_time(bench: Bench) {
@@ -207,10 +207,7 @@ async fn removing_drains_and_leaves_nothing(bench: Bench) {
     let gateway = bench.setup().start().await;
     let sample = bench.sample("one");
     let id = gateway.client.run(&sample).await;
-    let slow = {
-        let (client, path) = (gateway.client.clone(), sample.path("slow?ms=3000"));
-        tokio::spawn(async move { client.get(&path).await })
-    };
+    let upload = Upload::begin(&gateway.client, &sample.path(""));
     until("it is used", || async {
         (gateway.client.view(sample.name()).await["leases"] == 1).then_some(())
     })
@@ -223,7 +220,9 @@ async fn removing_drains_and_leaves_nothing(bench: Bench) {
     // It takes no new requests, and ends the old one.
     let late = gateway.client.get(&sample.path("")).await;
     assert_eq!(late.status, 404, "{}", late.text());
-    slow.await.expect("an answer").ok();
+    assert!(!upload.is_over() && !removed.is_finished());
+    let report = upload.end().await.ok();
+    assert_eq!(report["body"]["length"], "begin, end".len());
     let removed = removed.await.expect("an answer").ok();
     assert_eq!(
         (&removed["name"], &removed["state"]),
@@ -268,7 +267,11 @@ async fn removing_what_starts_answers_those_who_wait(bench: Bench) {
     .await;
     delete(&gateway.client, sample.name()).await.ok();
     assert_eq!(waiting.await.expect("an answer").status, 404);
-    assert!(!bench.runs(&id).await);
+    // What its shell was waiting for has been killed with it, and may take a moment to end.
+    until("nothing of it runs", || async {
+        (!bench.runs(&id).await).then_some(())
+    })
+    .await;
 }
 
 async fn a_name_can_be_used_again_after_it_was_removed(bench: Bench) {

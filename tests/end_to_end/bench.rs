@@ -137,6 +137,17 @@ impl Bench {
         self.output(id).await.matches("listens on").count()
     }
 
+    /// It has come up so many times. One that has just answered may have to be waited for: its word
+    /// comes to the engine's log by another way than its answer.
+    pub async fn has_started(&self, id: &str, times: usize) {
+        let what = format!("{id} has started {times} times");
+        let starts = until(&what, || async {
+            let starts = self.starts(id).await;
+            (starts >= times).then_some(starts)
+        });
+        assert_eq!(starts.await, times, "{id} has started more often");
+    }
+
     /// Whether it runs, by the engine's or the kernel's word.
     pub async fn runs(&self, id: &str) -> bool {
         match self.kind() {

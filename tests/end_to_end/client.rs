@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::bench::{PATIENCE, Sample, in_time, until};
 
@@ -215,6 +218,38 @@ impl Answer {
             );
         }
         problem
+    }
+}
+
+/// A request whose body goes on until the line ends it: it is under way for as long as that takes.
+pub struct Upload {
+    end: oneshot::Sender<()>,
+    answer: JoinHandle<Answer>,
+}
+
+impl Upload {
+    pub fn begin(client: &Client, path: &str) -> Self {
+        let (end, told) = oneshot::channel();
+        let first = async { Ok(Bytes::from_static(b"begin, ")) };
+        let last = async { told.await.map(|()| Bytes::from_static(b"end")) };
+        let parts = stream::once(first).chain(stream::once(last));
+        let request = client.request(Method::POST, path);
+        let request = request.body(reqwest::Body::wrap_stream(parts));
+        Self {
+            end,
+            answer: tokio::spawn(Answer::to(request)),
+        }
+    }
+
+    /// Whether it is over, though it was not ended.
+    pub fn is_over(&self) -> bool {
+        self.answer.is_finished()
+    }
+
+    pub async fn end(self) -> Answer {
+        // An answer that came before the end is told below.
+        let _ = self.end.send(());
+        self.answer.await.expect("an answer")
     }
 }
 

@@ -294,7 +294,7 @@ async fn the_log_can_be_json(bench: Bench) {
     });
     let lines = crate::bench::in_time("three lines", first).await;
     let _ = child.kill();
-    let _ = child.wait();
+    let _ = tokio::task::block_in_place(|| child.wait());
     for line in lines.expect("lines") {
         let line: serde_json::Value = serde_json::from_str(&line).expect(&line);
         assert!(

@@ -75,7 +75,7 @@ async fn a_browser_that_comes_to_a_sleeping_page_waits_on_a_page(bench: Bench) {
     crate::waking::open_gate(&bench);
     data.await.expect("an answer").ok();
     assert_eq!(gateway.client.navigate(&path).await.ok()["path"], path);
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
 }
 
 async fn a_page_that_cannot_be_woken_says_why(bench: Bench) {
@@ -106,7 +106,11 @@ async fn a_redirect_when_asleep_comes_when_it_is_awake(bench: Bench) {
         .script(scripts::shipped_and(ROUTES))
         .start()
         .await;
-    let sample = bench.sample("one").env("BOOT_DELAY", "300ms");
+    let rule = "traefik.http.routers.one.rule";
+    let sample = bench
+        .sample("one")
+        .env("BOOT_DELAY", "300ms")
+        .label(rule, "PathPrefix(`/again`)");
     gateway.client.create(&sample).await;
     let path = format!("/again/{}/a%20b?c=d&e=%2F", sample.name());
     let again = gateway.client.get(&path).await;
@@ -117,6 +121,11 @@ async fn a_redirect_when_asleep_comes_when_it_is_awake(bench: Bench) {
     assert_eq!(again.header("cache-control"), "no-store");
     assert_eq!(gateway.client.phase(sample.name()).await, "ready");
     assert_eq!(gateway.client.get(&path).await.ok()["query"], "c=d&e=%2F");
+    // What nobody else has a route to is forwarded.
+    let sample = bench.sample("two");
+    gateway.client.create(&sample).await;
+    let path = format!("/again/{}/", sample.name());
+    assert_eq!(gateway.client.get(&path).await.ok()["connstr"], "db two");
 }
 
 async fn a_refusal_when_asleep_wakes_nothing(bench: Bench) {
@@ -239,8 +248,8 @@ async fn a_script_that_fails_is_502_with_an_id_and_the_log_says_where(bench: Ben
     let line = gateway.log.line_with(&format!("request {id}")).await;
     assert!(line.contains("ERROR"), "{line}");
     assert!(line.contains(&format!("session.rhai:{line_at}:")), "{line}");
-    let log = gateway.log.text();
-    assert!(log.contains("respond(200, n.no_such_property)"), "{log}");
+    let shown = "respond(200, n.no_such_property)";
+    gateway.log.line_with(shown).await;
     // The rest goes on.
     assert_eq!(gateway.client.get("/teapot").await.status, 418);
 }

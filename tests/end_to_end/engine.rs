@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::bench::{Bench, Sample, until};
 use crate::client::Answer;
+use crate::gateway::Gateway;
 use crate::lines;
 use crate::scripts;
 use crate::world::LABEL;
@@ -127,9 +128,9 @@ async fn while_the_engine_is_away_what_runs_is_served_and_wakes_are_503_until_it
     .await;
     gateway.client.until_phase(ending.name(), "stopped").await;
     gateway.client.get(&ending.path("")).await.ok();
-    assert_eq!(bench.starts(&ending_id).await, 2);
+    bench.has_started(&ending_id, 2).await;
     gateway.client.get(&awake.path("")).await.ok();
-    assert_eq!(bench.starts(&awake_id).await, 1);
+    bench.has_started(&awake_id, 1).await;
     // Events are heard again.
     bench.engine().stop(&awake_id).await;
     gateway.client.until_phase(awake.name(), "stopped").await;
@@ -223,6 +224,16 @@ async fn start(bench: &Bench, id: &str) {
         .expect("it can be started");
 }
 
+/// Waits until the gateway has heard of a container that others have made.
+async fn known(gateway: &Gateway, name: &str) {
+    until("it is found", || async {
+        let path = format!("/deploy/{name}");
+        let answer = Answer::to(gateway.client.admin(Method::GET, &path)).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
 async fn an_address_that_another_container_has_taken_gets_no_traffic_meant_for_the_first(
     bench: Bench,
 ) {
@@ -254,6 +265,7 @@ async fn an_address_that_another_container_has_taken_gets_no_traffic_meant_for_t
     })
     .await;
     assert_eq!(there["connstr"], "db second");
+    known(&gateway, second.name()).await;
     for _ in 0..3 {
         assert_eq!(
             gateway.client.get(&first.path("")).await.ok()["connstr"],
@@ -359,27 +371,22 @@ async fn a_container_that_somebody_else_makes_with_the_label_is_found_and_woken(
     let network = bench.engine().network().to_owned();
     let mine = (LABEL, bench.mark());
     let id = made_by_hand(&bench, &sample, &network, None, mine).await;
-    until("it is found", || async {
-        let path = format!("/deploy/{}", sample.name());
-        let answer = Answer::to(gateway.client.admin(Method::GET, &path)).await;
-        (answer.status == 200).then_some(())
-    })
-    .await;
+    known(&gateway, sample.name()).await;
     assert_eq!(
         gateway.client.get(&sample.path("")).await.ok()["connstr"],
         "db one"
     );
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
 }
 
 async fn a_container_that_somebody_else_starts_is_used_as_it_is(bench: Bench) {
     let gateway = bench.setup().start().await;
-    let sample = bench.sample("one").env("IDLE", "3s");
+    let sample = bench.sample("one").env("IDLE", "8s");
     let id = gateway.client.create(&sample).await;
     start(&bench, &id).await;
     gateway.client.until_phase(sample.name(), "ready").await;
     gateway.client.get(&sample.path("")).await.ok();
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
     gateway.client.until_phase(sample.name(), "stopped").await;
     assert!(!bench.engine().runs(&id).await);
 }

@@ -144,7 +144,8 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             let _ = kill_process_group(self.pid, Signal::KILL);
-            let _ = self.child.wait();
+            // The kernel may take its time, and this thread has other lines' tasks too.
+            let _ = tokio::task::block_in_place(|| self.child.wait());
         }
         self.bench.ended(self.pid);
     }

@@ -15,6 +15,7 @@ mod decisions;
 mod engine;
 mod failing;
 mod forwarding;
+mod frame;
 mod gateway;
 mod guard;
 mod idling;
@@ -30,16 +31,12 @@ mod world;
 
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Handle;
 
 use bench::{Bench, Kind};
 use world::Engine;
-
-/// For one line; most take less than a second. Only there so that nothing hangs.
-const LINE_TIME_MAX: Duration = Duration::from_secs(400);
 
 /// One line of what the gateway promises.
 struct Line {
@@ -89,13 +86,9 @@ const ALL: [&[Line]; 16] = [
 
 fn main() -> ExitCode {
     let args = Arguments::from_args();
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
+    let tokio = frame::tokio();
     let engine = tokio.block_on(Engine::find());
-    let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
-    let required = required.split([',', ' ']).any(|word| word == "docker");
+    let required = frame::is_required("docker");
     if let (Err(reason), false) = (&engine, required) {
         eprintln!("the lines about Docker are ignored: {reason}");
     }
@@ -116,13 +109,7 @@ fn main() -> ExitCode {
         Ok(engine) => tokio.block_on(engine.clear()),
         Err(_) => Ok(()),
     };
-    match cleared {
-        Ok(()) => conclusion.exit_code(),
-        Err(error) => {
-            eprintln!("something stays on the engine: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    frame::exit_code(&conclusion, cleared)
 }
 
 fn trial(line: &'static Line, kind: Result<Kind, String>, handle: &Handle, ignored: bool) -> Trial {
@@ -130,10 +117,7 @@ fn trial(line: &'static Line, kind: Result<Kind, String>, handle: &Handle, ignor
         Ok(Kind::Process) => "process",
         _ => "docker",
     };
-    let name = line
-        .name
-        .split_once("::")
-        .map_or(line.name, |(_, name)| name);
+    let name = frame::name(line.name);
     let handle = handle.clone();
     let body = move || handle.block_on(run(line, kind?));
     Trial::test(format!("{on}::{name}"), body).with_ignored_flag(ignored)
@@ -142,14 +126,6 @@ fn trial(line: &'static Line, kind: Result<Kind, String>, handle: &Handle, ignor
 /// Runs one line and removes what it made, however it ended.
 async fn run(line: &'static Line, kind: Kind) -> Result<(), Failed> {
     let bench = Bench::new(kind).await?;
-    let body = tokio::spawn((line.run)(bench.clone()));
-    let abort = body.abort_handle();
-    let ended = tokio::time::timeout(LINE_TIME_MAX, body).await;
-    abort.abort();
-    let cleared = bench.clear().await;
-    match ended {
-        Ok(Ok(())) => cleared.map_err(Failed::from),
-        Ok(Err(panicked)) => Err(Failed::from(format!("{panicked}\n{}", bench.story()))),
-        Err(_) => Err(Failed::from(format!("it does not end\n{}", bench.story()))),
-    }
+    let clear = async || bench.clear().await;
+    frame::run((line.run)(bench.clone()), clear, || bench.story()).await
 }

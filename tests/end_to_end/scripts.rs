@@ -7,10 +7,6 @@ pub const SHIPPED: &str = include_str!("../../scripts/session.rhai");
 const ROUTE: &str = r#"route("/session/{name}/{*rest}", |req| proxy(req.param("name")));
 "#;
 
-/// A probe that gives up after half a second.
-const HASTY_READY: &str = r#"ready(|c| probe(c.label("healthcheck"), "20ms", "500ms"));
-"#;
-
 /// Readiness as in the shipped script.
 const READY: &str = r#"ready(|c| probe(c.label("healthcheck")));
 "#;
@@ -33,7 +29,8 @@ pub fn idle_by_label() -> String {
     [ROUTE, READY, IDLE_BY_LABEL].concat()
 }
 
-/// The same with a probe that soon gives up.
-pub fn hasty() -> String {
-    [ROUTE, HASTY_READY, IDLE_BY_LABEL].concat()
+/// The same with a probe that gives up after that time.
+pub fn giving_up_after(limit: &str) -> String {
+    let ready = format!("ready(|c| probe(c.label(\"healthcheck\"), \"20ms\", \"{limit}\"));\n");
+    [ROUTE, &ready, IDLE_BY_LABEL].concat()
 }

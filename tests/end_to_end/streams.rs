@@ -47,7 +47,7 @@ async fn a_websocket_as_the_first_request_wakes_its_container(bench: Bench) {
     let sample = bench.sample("one").env("BOOT_DELAY", "300ms");
     let id = gateway.client.create(&sample).await;
     let mut socket = websocket(&gateway, &sample).await;
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
     echoes(&mut socket, Message::text("hello")).await;
     echoes(&mut socket, Message::binary(vec![7_u8; 1 << 20])).await;
     for number in 0..100 {
@@ -91,7 +91,7 @@ async fn a_silent_websocket_keeps_its_container_awake_past_its_idle_time(bench: 
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(gateway.client.phase(sample.name()).await, "ready");
     echoes(&mut socket, Message::text("second")).await;
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
     drop(socket);
     gateway.client.until_phase(sample.name(), "stopped").await;
     assert!(bench.output(&id).await.contains("ends: SIGTERM"));
@@ -121,7 +121,7 @@ async fn server_sent_events_arrive_one_by_one_and_hold_their_container_awake(ben
     assert_eq!(leases(&gateway, &sample).await, 1);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(gateway.client.phase(sample.name()).await, "ready");
-    assert_eq!(bench.starts(&id).await, 1);
+    bench.has_started(&id, 1).await;
     drop(parts);
     gateway.client.until_phase(sample.name(), "stopped").await;
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{
     KillContainerOptionsBuilder, LogsOptionsBuilder, StopContainerOptionsBuilder,
@@ -13,6 +14,8 @@ use tokio::sync::OnceCell;
 use wakegate::config;
 use wakegate::runtime::Runtime;
 use wakegate::runtime::docker::Docker;
+
+use crate::bench::PATIENCE;
 
 /// The sample application's port.
 pub const PORT: u16 = 9000;
@@ -144,21 +147,27 @@ impl Engine {
             .filters(&filters)
             .build();
         // What a gateway that was killed has ordered is still carried out.
-        for attempt in 1.. {
+        let began = Instant::now();
+        loop {
             let listed = self.raw().list_containers(Some(list.clone())).await;
             let listed = listed.map_err(told)?;
             if listed.is_empty() {
                 break;
             }
+            let mut waits = false;
             for container in listed {
                 let force = RemoveContainerOptionsBuilder::default().force(true).build();
                 let id = container.id.unwrap_or_default();
                 match self.raw().remove_container(&id, Some(force)).await {
-                    Err(error) if !is_being_removed(&error) || attempt > ATTEMPTS_MAX => {
-                        return Err(error.to_string());
+                    Ok(()) => {}
+                    Err(error) if is_being_removed(&error) && began.elapsed() < PATIENCE => {
+                        waits = true;
                     }
-                    _ => {}
+                    Err(error) => return Err(error.to_string()),
                 }
+            }
+            if waits {
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
         let list = ListNetworksOptionsBuilder::default()
@@ -171,9 +180,6 @@ impl Engine {
         Ok(())
     }
 }
-
-/// How often containers are listed until none is left.
-const ATTEMPTS_MAX: u32 = 100;
 
 /// It is gone already, or about to be.
 fn is_being_removed(error: &bollard::errors::Error) -> bool {
@@ -204,12 +210,16 @@ pub fn processes_of(id: &str) -> Vec<Pid> {
             .split(|byte| *byte == 0)
             .any(|one| one == mark.as_bytes())
     };
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbered = all.filter_map(|entry| {
-        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-        is_its(&entry.path()).then_some(pid)
-    });
-    numbered.collect()
+    let find = || {
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbered = all.filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            is_its(&entry.path()).then_some(pid)
+        });
+        numbered.collect()
+    };
+    // All processes of the machine are looked at, and this thread has other lines' tasks too.
+    tokio::task::block_in_place(find)
 }
 
 /// The same to all of them.

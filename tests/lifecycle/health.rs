@@ -23,11 +23,15 @@ impl App {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let heads = asked.clone();
         let answering = tokio::spawn(async move {
-            loop {
+            'clients: loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
-                    head.push(client.read_u8().await.unwrap());
+                    // Who asks gives up where the machine stalls for too long.
+                    let Ok(byte) = client.read_u8().await else {
+                        continue 'clients;
+                    };
+                    head.push(byte);
                 }
                 let answered = {
                     let mut heads = heads.lock();
@@ -40,7 +44,7 @@ impl App {
                 };
                 let answer =
                     format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                client.write_all(answer.as_bytes()).await.unwrap();
+                drop(client.write_all(answer.as_bytes()).await);
             }
         });
         Self {
@@ -78,10 +82,16 @@ async fn a_release_is_ready_when_its_own_path_answers_whatever_the_scripts_say()
         (HEALTH_INTERVAL_LABEL, "20ms"),
     ];
     let bench = bench(Some(app.address.port()), &labels);
+    let begun = tokio::time::Instant::now();
     let lease = bench.lease().await;
     assert_eq!(lease.endpoint().port, Some(app.address.port()));
     let asked = app.asked.lock().clone();
-    assert_eq!(asked.len(), 4, "{asked:?}");
+    // No attempt takes as long as this, where the machine does not stall: one that does is made again.
+    let is_stalled = begun.elapsed() >= 2 * SECOND;
+    assert!(
+        asked.len() == 4 || (is_stalled && asked.len() > 4),
+        "{asked:?}"
+    );
     for head in asked {
         assert!(head.starts_with("GET /up?deep=1 HTTP/1.1\r\n"), "{head}");
         let host = format!("\r\nhost: {}\r\n", app.address);
@@ -92,11 +102,13 @@ async fn a_release_is_ready_when_its_own_path_answers_whatever_the_scripts_say()
 #[tokio::test]
 async fn a_release_that_never_gets_healthy_is_stopped_after_its_own_timeout() {
     let app = App::failing(usize::MAX).await;
-    let labels = [(HEALTH_PATH_LABEL, "/up"), (HEALTH_TIMEOUT_LABEL, "300ms")];
-    let bench = bench(Some(app.address.port()), &labels);
+    let labels = [(HEALTH_PATH_LABEL, "/up"), (HEALTH_TIMEOUT_LABEL, "3s")];
+    let port = app.address.port();
+    let bench = bench(Some(port), &labels);
     let (reason, _) = bench.refused_start().await;
+    let answered = format!("/up on port {port} answered 503");
     assert!(
-        reason.contains("not ready within 300ms") && reason.contains("/up answered 503"),
+        reason.contains("not ready within 3s") && reason.contains(&answered),
         "{reason}"
     );
     bench.until_phase("failed").await;
@@ -141,4 +153,16 @@ async fn other_labels_of_a_health_check_say_nothing_without_a_path() {
     let bench = bench(Some(80), &labels);
     let (reason, _) = bench.refused_start().await;
     assert!(reason.contains("the scripts were asked"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_named() {
+    // Kept, so that nobody else gets it; nobody listens there.
+    let kept = tokio::net::TcpSocket::new_v4().unwrap();
+    kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = kept.local_addr().unwrap().port();
+    let labels = [(HEALTH_PATH_LABEL, "/up"), (HEALTH_TIMEOUT_LABEL, "3s")];
+    let (reason, _) = bench(Some(port), &labels).refused_start().await;
+    let refused = format!("/up on port {port}: Connection refused");
+    assert!(reason.contains(&refused), "{reason}");
 }

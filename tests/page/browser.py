@@ -44,7 +44,7 @@ class Browser:
         """A new page, with nothing left of the one before."""
         if self.browser is None:
             self.browser = await self.playwright.chromium.launch(
-                executable_path=self.chromium, args=ARGUMENTS
+                executable_path=self.chromium, args=ARGUMENTS, timeout=PATIENCE
             )
         await self.close()
         context = await self.browser.new_context(

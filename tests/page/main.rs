@@ -24,6 +24,9 @@ mod bench;
 #[path = "../end_to_end/client.rs"]
 mod client;
 #[allow(dead_code)]
+#[path = "../end_to_end/frame.rs"]
+mod frame;
+#[allow(dead_code)]
 #[path = "../end_to_end/gateway.rs"]
 mod gateway;
 #[allow(dead_code)]
@@ -39,16 +42,12 @@ mod world;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use parking_lot::Mutex;
 
 use bench::{Bench, Kind};
 use browser::{Browser, Tools};
-
-/// For one trial; most take a few seconds. Only there so that nothing hangs.
-const TRIAL_TIME_MAX: Duration = Duration::from_secs(400);
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -81,13 +80,9 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Browsers are large: more of them than cores only wait for each other.
     args.test_threads = args.test_threads.or(Some(2));
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
+    let tokio = frame::tokio();
     let tools = Tools::find();
-    let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
-    let required = required.split([',', ' ']).any(|word| word == "chromium");
+    let required = frame::is_required("chromium");
     if let (Err(reason), false) = (&tools, required) {
         eprintln!("the status page is not tested: {reason}");
     }
@@ -95,10 +90,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     let pictures = pictures::folder().map(|_| pictures::CASES);
     for case in ALL.into_iter().chain(pictures).flatten() {
-        let name = case
-            .name
-            .split_once("::")
-            .map_or(case.name, |(_, name)| name);
+        let name = frame::name(case.name);
         let ignored = tools.is_err() && !required;
         let (tools, handle) = (tools.clone(), tokio.handle().clone());
         let browsers = browsers.clone();
@@ -126,25 +118,18 @@ async fn run(
         Some(browser) => browser,
         None => Browser::start(&tools)?,
     };
-    let body = tokio::spawn({
+    let body = {
         let (bench, browser) = (bench.clone(), browser.clone());
         async move {
             (case.run)(bench, browser.clone()).await;
             browser.close().await;
             browser.complaints().await
         }
-    });
-    let abort = body.abort_handle();
-    let ended = tokio::time::timeout(TRIAL_TIME_MAX, body).await;
-    abort.abort();
-    if let Ok(Ok(_)) = &ended {
-        browsers.lock().push(browser);
+    };
+    let complaints = frame::run(body, async || bench.clear().await, || bench.story()).await?;
+    browsers.lock().push(browser);
+    if !complaints.is_empty() {
+        return Err(Failed::from(format!("the page did wrong: {complaints:#?}")));
     }
-    let cleared = bench.clear().await;
-    match ended {
-        Ok(Ok(complaints)) if complaints.is_empty() => cleared.map_err(Failed::from),
-        Ok(Ok(complaints)) => Err(Failed::from(format!("the page did wrong: {complaints:#?}"))),
-        Ok(Err(panicked)) => Err(Failed::from(format!("{panicked}\n{}", bench.story()))),
-        Err(_) => Err(Failed::from(format!("it does not end\n{}", bench.story()))),
-    }
+    Ok(())
 }

@@ -66,8 +66,15 @@ async fn every_button_orders_what_it_says(bench: Bench, browser: Browser) {
             asked("POST /maintenance/up", json!({ "app": "shop" })),
         ),
         (
+            "Maintenance of all",
+            asked("POST /maintenance/up", json!({})),
+        ),
+        (
             "Roll back to r41, shop",
-            asked("POST /rollback", json!({ "app": "shop", "by": by })),
+            asked(
+                "POST /rollback",
+                json!({ "app": "shop", "by": by, "from": scene::hash("r42") }),
+            ),
         ),
         (
             "Give up canary, blog",
@@ -76,6 +83,10 @@ async fn every_button_orders_what_it_says(bench: Bench, browser: Browser) {
         (
             "Launch r40 of shop",
             asked("POST /launch", switch("shop", "r40", json!({}))),
+        ),
+        (
+            "Discard r44 of shop",
+            asked("POST /discard", switch("shop", "r44", json!({}))),
         ),
         (
             "Switch r44 of shop",
@@ -119,9 +130,12 @@ async fn every_button_orders_what_it_says(bench: Bench, browser: Browser) {
         let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         assert_eq!(json(&got.body), json(&want.body), "{name}");
         browser.counts(&css("button[aria-busy]"), 0).await;
+        if name == "Roll back to r41, shop" {
+            // It goes away by itself some seconds later.
+            let told = app("shop").css("> .slot .note");
+            browser.reads(&told, "r9 is current.").await;
+        }
     }
-    let told = app("shop").css("> .slot .note");
-    browser.reads(&told, "r9 is current.").await;
     // While it is closed, the way back is what there is.
     stage.change(|status| {
         let shop = scene::app(status, "shop");
@@ -131,6 +145,14 @@ async fn every_button_orders_what_it_says(bench: Bench, browser: Browser) {
     browser.click(&button("End the maintenance of shop")).await;
     let last = stage.has_been_asked("POST /maintenance/down").await;
     assert_eq!(last.body, r#"{"app":"shop"}"#);
+    browser.click(&button("End maintenance of all")).await;
+    crate::bench::until("all are opened", || async {
+        let asked = stage.asked();
+        let opened = asked.iter().filter(|order| order.what == last.what);
+        (opened.count() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(stage.asked().pop().expect("an order").body, "{}");
 }
 
 async fn a_launch_configuration_is_stored_launched_and_switched_to(bench: Bench, browser: Browser) {
@@ -204,6 +226,10 @@ async fn what_cannot_be_undone_is_asked_about_once(bench: Bench, browser: Browse
     let stage = shown(&bench, &browser).await;
     for (name, title) in [
         ("Maintenance of shop", "Close shop for maintenance?"),
+        (
+            "Maintenance of all",
+            "Close all applications for maintenance?",
+        ),
         ("Roll back to r41, shop", "Roll shop back to r41?"),
         ("Give up canary, blog", "Give up the canary of blog?"),
         ("Switch r40 of shop", "Switch shop to r40?"),

@@ -13,7 +13,7 @@ pub fn hash(revision: &str) -> String {
 }
 
 /// So long ago.
-fn ago(seconds: i64) -> String {
+pub fn ago(seconds: i64) -> String {
     (Timestamp::now() - SignedDuration::from_secs(seconds)).to_string()
 }
 
@@ -38,6 +38,7 @@ fn counts(statuses: [u64; 5], open: [u64; 4]) -> Value {
         "gateway_errors": 0,
         "turned_over": 0,
         "failed": server_error,
+        "unanswered": 0,
         "response_times": {
             "p50_ms": has_any.then_some(3.12),
             "p90_ms": has_any.then_some(14.6),
@@ -144,6 +145,7 @@ pub fn full() -> Value {
         "pending": null,
         "store": { "place": "s3://releases/shop", "state": "up" },
         "registry": { "place": "localhost:8080", "state": "unknown" },
+        "counted_since": ago(86_400),
         "before_last_switch": before,
         "since_last_switch": both,
     });
@@ -165,6 +167,7 @@ pub fn full() -> Value {
         "pending": null,
         "store": { "place": "file:/var/lib/wakegate/blog", "state": "up" },
         "registry": { "place": "localhost:8080", "state": "up" },
+        "counted_since": ago(86_400),
         "before_last_switch": null,
         "since_last_switch": counts([0, 1286, 0, 35, 1], [0, 0, 1, 0]),
     });

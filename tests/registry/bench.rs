@@ -21,6 +21,7 @@ use wakegate::runtime::Runtime;
 use wakegate::runtime::docker::Docker;
 
 use crate::app::IN_CONTAINER;
+use crate::frame;
 use crate::registries::Registry;
 
 /// Generous: nothing is timed here, but nothing may hang.
@@ -32,7 +33,7 @@ const LABEL: &str = "wakegate.test";
 /// The path of this program in its image.
 const PROGRAM: &str = "/trial";
 
-static TOKIO: LazyLock<Tokio> = LazyLock::new(|| Tokio::new().unwrap());
+static TOKIO: LazyLock<Tokio> = LazyLock::new(frame::tokio);
 static BASE: OnceCell<String> = OnceCell::const_new();
 
 #[derive(Clone)]

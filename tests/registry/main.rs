@@ -5,6 +5,11 @@
 //! of them is missing the trials are reported as ignored; when `WAKEGATE_REQUIRE` has the word
 //! `registry` they fail instead, and with the word `docker` they do without an engine.
 
+// Shared with other suites, which use more of it.
+#[allow(dead_code)]
+#[path = "../end_to_end/frame.rs"]
+mod frame;
+
 mod app;
 mod bench;
 mod loads;
@@ -29,9 +34,7 @@ fn main() -> ExitCode {
     trials.extend(removals::trials());
     trials.extend(logs::trials());
     if let Err((kind, reason)) = bench::everything_is_there() {
-        let words = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
-        let mut words = words.split([',', ' ']);
-        let required = words.any(|word| word == "registry" || word == kind);
+        let required = frame::is_required("registry") || frame::is_required(kind);
         if !required {
             eprintln!("the trials of registries are ignored: {reason}");
         }

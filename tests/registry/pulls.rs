@@ -87,8 +87,8 @@ async fn progress(bench: Bench) {
     let registry = bench.registry().await;
     let bytes = 4 << 20;
     let shop = bench.publish(&registry, From::Program, bytes).await;
-    // At least 64 pieces with a pause before each: more than a second.
-    let way = Way::to(&registry, Duration::from_millis(20)).await;
+    // At least 64 pieces with a pause before each: more than three seconds.
+    let way = Way::to(&registry, Duration::from_millis(50)).await;
     let reference = shop.reference.replace(&registry.host(), &way.host());
     let told = Mutex::new(Vec::new());
     let tell = |progress| told.lock().unwrap().push((Instant::now(), progress));

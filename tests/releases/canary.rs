@@ -134,10 +134,7 @@ async fn a_switch_makes_the_canary_the_current_release(stage: Stage) {
     assert_eq!(status["previous"], old);
     assert_eq!(stage.shelf().current_hash().await, new);
     api.until_phase(&old, "stopped").await;
-    assert_eq!(
-        seen::starts(stage.bench(), &stage.release("new").container()).await,
-        1
-    );
+    seen::assert_starts(stage.bench(), &stage.release("new").container(), 1).await;
 }
 
 async fn going_back_gives_the_canary_up_without_a_lost_request(stage: Stage) {
@@ -158,10 +155,7 @@ async fn going_back_gives_the_canary_up_without_a_lost_request(stage: Stage) {
     assert_eq!(stage.shelf().history().await.len(), 1);
     // It ends; the current one stays as it was.
     seen::until_running(stage.bench(), &[&stage.release("old").container()]).await;
-    assert_eq!(
-        seen::starts(stage.bench(), &stage.release("old").container()).await,
-        1
-    );
+    seen::assert_starts(stage.bench(), &stage.release("old").container(), 1).await;
     // There is no release before the current one.
     api.roll_back().await.problem(409, "nothing_to_go_back_to");
     drop(new);

@@ -69,17 +69,15 @@ async fn what_is_open_is_told_by_its_state(stage: Stage) {
         streams::websocket(&gateway.public, "/echo", Duration::from_millis(50)).await,
         streams::websocket(&gateway.public, "/echo", Duration::from_millis(50)).await,
     ];
-    let slow = {
-        let client = api.client.clone();
-        tokio::spawn(async move { client.get("/slow?ms=3000").await })
-    };
+    // Its answer waits for its end, and that for this line.
+    let upload = streams::upload(&gateway.public, "/up").await;
     until("all are told", || async {
         let open = api.release(&hash).await["total"]["open"].clone();
         let expected = json!({ "held": 0, "waiting": 1, "streaming": 1, "upgraded": 2 });
         (open == expected).then_some(())
     })
     .await;
-    slow.await.expect("an answer").ok();
+    upload.finish().await.expect("an answer");
     stream.abort();
     sockets.iter().for_each(tokio::task::JoinHandle::abort);
     until("nothing is open", || async {

@@ -9,6 +9,7 @@ use crate::api::{Api, ms};
 use crate::bench::{Bench, until};
 use crate::client::Answer;
 use crate::configuration::Configuration;
+use crate::gate::{GATED, Gate};
 use crate::lines;
 use crate::seen;
 use crate::setup::Setup;
@@ -19,6 +20,7 @@ lines![
     Process a_paused_application_holds_requests_until_it_is_resumed,
     Process a_request_is_held_up_to_the_limit_and_then_503,
     Process past_the_places_for_held_requests_the_next_is_503_at_once,
+    Process requests_held_by_a_pause_and_by_a_waking_container_have_one_limit_in_all,
     Process a_pause_does_not_break_off_what_is_under_way,
     Process maintenance_answers_503_until_it_is_over,
     Process maintenance_of_all_and_of_one,
@@ -58,15 +60,17 @@ async fn a_paused_application_holds_requests_until_it_is_resumed(stage: Stage) {
     api.pause().await;
     assert_eq!(api.status().await["door"], "paused");
     let waiting = [held(&api), held(&api), held(&api)];
+    api.until("all are held", |status| status["held"] == 3)
+        .await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(waiting.iter().all(|one| !one.is_finished()));
+    assert_eq!(api.status().await["held"], 3);
     assert_none_came(&stage, &release, &api, 0).await;
     let resumed = Instant::now();
     api.resume().await;
     for one in waiting {
-        let (answer, took) = one.await.expect("an answer");
+        let (answer, _) = one.await.expect("an answer");
         assert_eq!(answer.ok()["connstr"], "one");
-        assert!(took >= Duration::from_millis(700), "{} ms", ms(took));
     }
     assert!(resumed.elapsed() < Duration::from_secs(10));
     assert_eq!(api.status().await["door"], "open");
@@ -84,7 +88,12 @@ async fn a_request_is_held_up_to_the_limit_and_then_503(stage: Stage) {
     assert!(took >= Duration::from_secs(1), "{} ms", ms(took));
     assert!(took < Duration::from_secs(10), "{} ms", ms(took));
     // Still paused: the limit is a request's, not the pause's.
-    assert_eq!(api.status().await["door"], "paused");
+    let status = api.status().await;
+    assert_eq!(status["door"], "paused");
+    assert_eq!(
+        (&status["turned_away"], &status["held"]),
+        (&1.into(), &0.into())
+    );
     let (answer, _) = held(&api).await.expect("an answer");
     assert_eq!(answer.status, 503);
     api.resume().await;
@@ -117,19 +126,55 @@ async fn past_the_places_for_held_requests_the_next_is_503_at_once(stage: Stage)
     }
 }
 
+async fn requests_held_by_a_pause_and_by_a_waking_container_have_one_limit_in_all(stage: Stage) {
+    let gate = Gate::new(stage.bench());
+    let setup = gate
+        .in_front_of(two_applications(stage.bench()))
+        .set("hold.queue_max", 2)
+        .set("hold.total_max", 2)
+        .set("apps.cafe.pause_max", "1m");
+    let (_gateway, api) = start(&setup).await;
+    let cafe = Api::new(&api.client, "cafe");
+    let release = stage.release("one").with("image", GATED);
+    let hash = api.deployed(&release.sleeps_after("200ms")).await;
+    cafe.pause().await;
+    let paused = {
+        let client = api.client.clone();
+        tokio::spawn(async move { client.get("/cafe/x").await })
+    };
+    cafe.until("one is held", |status| status["held"] == 1)
+        .await;
+    api.until_phase(&hash, "stopped").await;
+    gate.close();
+    let waking = {
+        let client = api.client.clone();
+        tokio::spawn(async move { client.get("/shop/x").await })
+    };
+    api.until_release("one waits", &hash, |release| release["waiting"] == 1)
+        .await;
+    // One of each: there is no place left for either.
+    for path in ["/shop/x", "/cafe/x"] {
+        assert_eq!(api.client.get(path).await.status, 503, "{path}");
+    }
+    gate.open();
+    waking.await.expect("an answer").ok();
+    paused.abort();
+}
+
 async fn a_pause_does_not_break_off_what_is_under_way(stage: Stage) {
     let (gateway, api) = stage.start().await;
     let hash = api.deployed(&stage.release("one")).await;
-    let upload = streams::upload(&gateway.public, "/up", 10, Duration::from_millis(100)).await;
-    let stream = streams::events(&gateway.public, "/events?every=50&count=20").await;
+    let upload = streams::upload(&gateway.public, "/up").await;
+    // For some seconds, so that it is still under way when that is looked at.
+    let stream = streams::events(&gateway.public, "/events?every=50&count=160").await;
     until("both are under way", || async {
         (api.release(&hash).await["leases"] == 2).then_some(())
     })
     .await;
     api.pause().await;
-    assert_eq!(upload.await.expect("an end").expect("an answer").by, "one");
     let streamed = stream.await.expect("an end");
-    assert_eq!((streamed.events, streamed.in_order), (20, true));
+    assert_eq!((streamed.events, streamed.in_order), (160, true));
+    assert_eq!(upload.finish().await.expect("an answer").by, "one");
     api.resume().await;
 }
 
@@ -168,6 +213,7 @@ fn two_applications(bench: &Bench) -> Setup {
             r#"
             route("/shop/{*rest}", |req| app("shop").strip(1));
             route("/cafe/{*rest}", |req| app("cafe").strip(1));
+            idle(|c| if c.label("sleep") == "" { never() } else { stop_after(c.label("sleep")) });
             "#,
         )
 }
@@ -210,6 +256,8 @@ async fn a_switch_behind_a_closed_door_counts_when_it_opens(stage: Stage) {
     api.deployed(&stage.release("old")).await;
     api.pause().await;
     let waiting = [held(&api), held(&api)];
+    api.until("both are held", |status| status["held"] == 2)
+        .await;
     let hash = api.deployed(&stage.release("new")).await;
     assert!(waiting.iter().all(|one| !one.is_finished()));
     assert_eq!(api.status().await["door"], "paused");
@@ -235,5 +283,5 @@ async fn maintenance_wakes_nothing(stage: Stage) {
         assert_eq!(api.client.get("/x").await.status, 503);
     }
     assert!(seen::running(stage.bench()).await.is_empty());
-    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    seen::assert_starts(stage.bench(), &release.container(), 1).await;
 }

@@ -14,6 +14,9 @@ use crate::stage::{APP, Stage, start};
 lines![
     Registry an_image_is_pulled_by_the_applications_name_and_the_revision,
     Registry what_the_registry_has_anew_is_pulled_when_that_is_said,
+    Registry a_release_keeps_its_container_when_its_image_has_become_another_one,
+    Registry images_whose_name_has_moved_on_are_removed_with_their_containers,
+    Registry a_failed_launch_gives_a_name_back_to_the_image_that_had_it,
     Registry an_image_that_the_registry_does_not_have_is_missing,
     Registry while_the_registry_is_away_a_launch_fails_and_the_current_release_serves_on,
     Registry a_registry_with_a_password_is_asked_with_the_credentials_of_the_file,
@@ -80,6 +83,146 @@ async fn what_the_registry_has_anew_is_pulled_when_that_is_said(stage: Stage) {
     api.deployed(&always).await;
     assert_eq!(id_of(&stage, &image).await, id_of(&stage, &base).await);
     assert_eq!(api.answering().await, "two");
+}
+
+/// The image's name in a registry that has another image of that name from now on; gives its id.
+async fn pushed(stage: &Stage, registry: &Registry, mark: &str) -> String {
+    let other = crate::keeping::image_of_its_own(stage, mark).await;
+    let id = id_of(stage, &other).await;
+    // It may have lost its name by the end.
+    stage.note_image(&id);
+    registry.take(stage, &other, APP, "latest").await;
+    // Only the registry has it: the engine is to pull it.
+    let options = bollard::query_parameters::RemoveImageOptionsBuilder::default().build();
+    let removed = stage
+        .engine()
+        .raw()
+        .remove_image(&other, Some(options), None);
+    removed.await.expect("it is removed");
+    assert!(!has_image(stage, &id).await);
+    id
+}
+
+async fn a_release_keeps_its_container_when_its_image_has_become_another_one(stage: Stage) {
+    let mut registry = Registry::start(stage.dir());
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (gateway, api) = start(&setup).await;
+    let image = format!("{}/shop:latest", registry.name);
+    let old = pushed(&stage, &registry, "old").await;
+    let release = stage.release("one").with("image", image.as_str());
+    let hash = api.deployed(&release.with("pull", "always")).await;
+    let made = seen::names(stage.bench()).await;
+    let again = api.launch(&hash).await.ok();
+    assert_eq!(
+        (&again["existing"], &again["warnings"]),
+        (&true.into(), &json!([]))
+    );
+
+    // The engine has it under the name of the one before.
+    let new = pushed(&stage, &registry, "new").await;
+    let options = bollard::query_parameters::TagImageOptionsBuilder::default()
+        .repo(&format!("{}/shop", registry.name))
+        .tag("latest")
+        .build();
+    let tagged = stage.engine().raw().tag_image(&old, Some(options)).await;
+    tagged.expect("a tag");
+    let again = api.launch(&hash).await.ok();
+    let warning = again["warnings"][0].as_str().expect("a warning");
+    assert!(
+        warning.starts_with(&format!("{image} is another image by now"))
+            && warning.contains(&made[0]),
+        "{again}"
+    );
+    let file = setup.file();
+    let ran = setup
+        .clone()
+        .env("WAKEGATE_ADMIN_LISTEN", gateway.client.admin_address())
+        .run(&[
+            "launch",
+            "shop",
+            &hash,
+            "--config",
+            file.to_str().expect("UTF-8"),
+        ])
+        .await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let told = format!("warning: {warning}");
+    assert!(ran.err.contains(&told), "{ran:?}");
+    assert_eq!(id_of(&stage, &image).await, old);
+    until("what was pulled is gone", || async {
+        (!has_image(&stage, &new).await).then_some(())
+    })
+    .await;
+
+    registry.end();
+    let again = api.launch(&hash).await.ok();
+    let warning = again["warnings"][0].as_str().expect("a warning");
+    assert!(warning.starts_with("it is not known whether"), "{again}");
+    assert_eq!(seen::names(stage.bench()).await, made);
+    assert_eq!(api.answering().await, "one");
+}
+
+async fn images_whose_name_has_moved_on_are_removed_with_their_containers(stage: Stage) {
+    let registry = Registry::start(stage.dir());
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str())
+        .set("apps.shop.keep", 0)
+        .set("apps.shop.rollback_watch", "1s");
+    let (_gateway, api) = start(&setup).await;
+    let image = format!("{}/shop:latest", registry.name);
+    let mut ids = Vec::new();
+    for mark in ["one", "two", "three"] {
+        ids.push(pushed(&stage, &registry, mark).await);
+        let release = stage.release(mark).with("image", image.as_str());
+        api.deployed(&release.with("pull", "always")).await;
+    }
+    assert_eq!(id_of(&stage, &image).await, ids[2]);
+    until("the oldest image is gone", || async {
+        (!has_image(&stage, &ids[0]).await).then_some(())
+    })
+    .await;
+    // The previous release can be gone back to.
+    assert!(has_image(&stage, &ids[1]).await);
+    api.roll_back().await.ok();
+    assert_eq!(api.answering().await, "two");
+}
+
+async fn a_failed_launch_gives_a_name_back_to_the_image_that_had_it(stage: Stage) {
+    let registry = Registry::start(stage.dir());
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    let image = format!("{}/shop:latest", registry.name);
+    let good = pushed(&stage, &registry, "good").await;
+    let release = stage.release("good").with("image", image.as_str());
+    api.deployed(&release).await;
+    assert_eq!(id_of(&stage, &image).await, good);
+    let bad = pushed(&stage, &registry, "bad").await;
+    // Pushing has taken the name from it.
+    let options = bollard::query_parameters::TagImageOptionsBuilder::default()
+        .repo(&format!("{}/shop", registry.name))
+        .tag("latest")
+        .build();
+    let tagged = stage.engine().raw().tag_image(&good, Some(options));
+    tagged.await.expect("a tag");
+    let failing = stage
+        .release("bad")
+        .with("image", image.as_str())
+        .with("pull", "always")
+        .env("FAIL_STATUS", "503")
+        .health("timeout", "1s");
+    let hash = api.stored(&failing).await;
+    api.launch(&hash).await.problem(422, "not_healthy");
+    assert_eq!(id_of(&stage, &image).await, good);
+    until("the image of the failed launch is gone", || async {
+        (!has_image(&stage, &bad).await).then_some(())
+    })
+    .await;
+    assert_eq!(api.answering().await, "good");
 }
 
 async fn an_image_that_the_registry_does_not_have_is_missing(stage: Stage) {

@@ -1,7 +1,10 @@
 //! Which releases stay: the current one, so many before it, and never one that is needed.
 
 use bollard::models::{ContainerConfig, ContainerCreateBody};
-use bollard::query_parameters::{CommitContainerOptionsBuilder, CreateContainerOptionsBuilder};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptions,
+};
 use serde_json::json;
 
 use crate::api::Api;
@@ -9,7 +12,8 @@ use crate::bench::until;
 use crate::configuration::Configuration;
 use crate::lines;
 use crate::seen;
-use crate::stage::{Stage, start};
+use crate::servers::Registry;
+use crate::stage::{APP, Stage, start};
 use crate::world::LABEL;
 
 lines![
@@ -18,6 +22,8 @@ lines![
     Process with_keep_zero_the_previous_release_stays_all_the_same,
     Docker images_of_removed_releases_are_removed_after_them_and_shared_ones_stay,
     Docker an_image_that_somebody_else_uses_stays,
+    Docker releases_that_had_to_be_left_push_out_none_that_can_be_gone_back_to,
+    Registry a_current_release_whose_container_and_image_are_removed_comes_back,
     Process a_removed_release_can_be_launched_again,
     Process a_release_that_was_launched_and_not_switched_to_survives_other_switches,
 ];
@@ -73,7 +79,10 @@ async fn so_many_releases_as_said_stay_asleep_and_older_ones_are_removed(stage: 
 }
 
 async fn with_keep_zero_the_previous_release_stays_all_the_same(stage: Stage) {
-    let setup = stage.setup().set("apps.shop.keep", 0);
+    let setup = stage
+        .setup()
+        .set("apps.shop.keep", 0)
+        .set("apps.shop.rollback_watch", "1s");
     let (_gateway, api) = start(&setup).await;
     let [one, two, three] = ["one", "two", "three"].map(|revision| stage.release(revision));
     for release in [&one, &two, &three] {
@@ -140,7 +149,10 @@ async fn with_images(stage: &Stage, api: &Api, images: &[&str]) -> Vec<Configura
 }
 
 async fn images_of_removed_releases_are_removed_after_them_and_shared_ones_stay(stage: Stage) {
-    let setup = stage.setup().set("apps.shop.keep", 1);
+    let setup = stage
+        .setup()
+        .set("apps.shop.keep", 1)
+        .set("apps.shop.rollback_watch", "1s");
     let (_gateway, api) = start(&setup).await;
     let own = image_of_its_own(&stage, "own").await;
     let shared = image_of_its_own(&stage, "shared").await;
@@ -175,7 +187,10 @@ async fn images_of_removed_releases_are_removed_after_them_and_shared_ones_stay(
 }
 
 async fn an_image_that_somebody_else_uses_stays(stage: Stage) {
-    let setup = stage.setup().set("apps.shop.keep", 0);
+    let setup = stage
+        .setup()
+        .set("apps.shop.keep", 0)
+        .set("apps.shop.rollback_watch", "1s");
     let (_gateway, api) = start(&setup).await;
     let image = image_of_its_own(&stage, "theirs").await;
     // Another one's label, so that it is removed with the line and is not this gateway's.
@@ -193,7 +208,10 @@ async fn an_image_that_somebody_else_uses_stays(stage: Stage) {
 }
 
 async fn a_removed_release_can_be_launched_again(stage: Stage) {
-    let setup = stage.setup().set("apps.shop.keep", 1);
+    let setup = stage
+        .setup()
+        .set("apps.shop.keep", 1)
+        .set("apps.shop.rollback_watch", "1s");
     let (_gateway, api) = start(&setup).await;
     let [one, two, three] = ["one", "two", "three"].map(|revision| stage.release(revision));
     let hash = api.deployed(&one).await;
@@ -208,7 +226,10 @@ async fn a_removed_release_can_be_launched_again(stage: Stage) {
 }
 
 async fn a_release_that_was_launched_and_not_switched_to_survives_other_switches(stage: Stage) {
-    let setup = stage.setup().set("apps.shop.keep", 1);
+    let setup = stage
+        .setup()
+        .set("apps.shop.keep", 1)
+        .set("apps.shop.rollback_watch", "1s");
     let (_gateway, api) = start(&setup).await;
     let candidate = stage.release("candidate");
     let hash = api.launched(&candidate).await;
@@ -222,7 +243,54 @@ async fn a_release_that_was_launched_and_not_switched_to_survives_other_switches
     )
     .await;
     assert_eq!(api.release(&hash).await["role"], "candidate");
-    assert_eq!(seen::starts(stage.bench(), &candidate.container()).await, 1);
+    seen::assert_starts(stage.bench(), &candidate.container(), 1).await;
     api.switched(&hash).await;
     assert_eq!(api.answering().await, "candidate");
+}
+
+async fn releases_that_had_to_be_left_push_out_none_that_can_be_gone_back_to(stage: Stage) {
+    let (_gateway, api) = stage.start().await;
+    let mut images = Vec::new();
+    for short in ["good", "better", "bad", "worse"] {
+        images.push(image_of_its_own(&stage, short).await);
+    }
+    let release = |at: usize| stage.release(&format!("r{at}")).with("image", &*images[at]);
+    api.deployed(&release(0)).await;
+    api.deployed(&release(1)).await;
+    for at in [2, 3] {
+        api.deployed(&release(at)).await;
+        api.roll_back().await.ok();
+        assert_eq!(api.answering().await, "r1");
+    }
+    // Two stay besides the current one: the one before it, and the one that was left last.
+    let stay = [0, 1, 3].map(|at| release(at).container());
+    let stay: Vec<&str> = stay.iter().map(String::as_str).collect();
+    seen::until_there(stage.bench(), &stay).await;
+    until_no_image(&stage, &images[2]).await;
+    api.roll_back().await.ok();
+    assert_eq!(api.answering().await, "r0");
+    assert!(has_image(&stage, &images[0]).await);
+}
+
+async fn a_current_release_whose_container_and_image_are_removed_comes_back(stage: Stage) {
+    let registry = Registry::start(stage.dir());
+    let base = stage.bench().image();
+    let image = registry.take(&stage, &base, APP, "1").await;
+    let setup = stage
+        .setup()
+        .set("apps.shop.registry", registry.name.as_str());
+    let (_gateway, api) = start(&setup).await;
+    let release = stage.release("1").without("image");
+    api.deployed(&release).await;
+    let made = seen::container(stage.bench(), &release.container()).await;
+    let raw = stage.engine().raw();
+    let force = RemoveContainerOptionsBuilder::default().force(true).build();
+    let id = made.expect("it is there").id;
+    raw.remove_container(&id, Some(force)).await.expect("gone");
+    raw.remove_image(&image, None::<RemoveImageOptions>, None)
+        .await
+        .expect("gone");
+    seen::until_running(stage.bench(), &[&release.container()]).await;
+    assert_eq!(api.answering().await, "1");
+    assert!(has_image(&stage, &image).await);
 }

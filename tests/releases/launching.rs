@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::bench::until;
 use crate::client::Answer;
 use crate::configuration::{Configuration, md5, sha256};
+use crate::gate::{GATED, Gate};
 use crate::lines;
 use crate::seen;
 use crate::stage::{APP, Stage, start};
@@ -221,16 +222,18 @@ async fn launches_of_the_same_release_at_once_are_one(stage: Stage) {
         launch.await.expect("an answer").ok();
     }
     assert_eq!(seen::names(stage.bench()).await, [release.container()]);
-    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    seen::assert_starts(stage.bench(), &release.container(), 1).await;
     assert_eq!(seen::processes(stage.bench()).len(), 1);
 }
 
 async fn a_release_is_waited_for_until_its_checks_succeed(stage: Stage) {
-    let (_gateway, api) = stage.start().await;
+    let gate = Gate::new(stage.bench());
+    gate.close();
+    let (_gateway, api) = start(&gate.in_front_of(stage.setup())).await;
     let old = api.deployed(&stage.release("old")).await;
     let new = stage
         .release("new")
-        .env("BOOT_DELAY", "500ms")
+        .with("image", GATED)
         .env("FAIL_FIRST", "5");
     let hash = api.stored(&new).await;
     let launching = {
@@ -245,6 +248,8 @@ async fn a_release_is_waited_for_until_its_checks_succeed(stage: Stage) {
     .await;
     api.switch(&hash).await.problem(409, "launching");
     assert_eq!(api.answering().await, "old");
+    assert!(!launching.is_finished());
+    gate.open();
     launching.await.expect("an answer").ok();
     assert_eq!(api.status().await["current"], old);
     api.switched(&hash).await;

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use serde_json::Value;
+
 use crate::api::{Api, ms};
 use crate::bench::in_time;
 use crate::seen;
 use crate::stage::{Stage, start};
-use crate::streams;
+use crate::streams::{self, Upload};
 use crate::traffic::{Exchanges, Traffic};
 
 /// How much of everything, and for how long.
@@ -15,6 +18,7 @@ pub struct Load {
     pub per_second: usize,
     pub connections: usize,
     pub uploads: usize,
+    /// From their beginning, which is before the switch.
     pub upload_time: Duration,
     pub websockets: usize,
     pub streams: usize,
@@ -24,6 +28,8 @@ pub struct Load {
     pub check_every: Duration,
     /// Between the uploads' beginning and the switch.
     pub before_switch: Duration,
+    /// For what should come at a moment: as late as a machine may be that does other things besides.
+    pub late_max: Duration,
 }
 
 /// How it went: every line of it says whether it is as promised.
@@ -53,8 +59,8 @@ impl Outcome {
 /// After the answer to a switch, requests may go to the old release no longer than this.
 const SWITCHED_WITHIN: Duration = Duration::from_millis(50);
 
-/// For what should come at a moment: a busy machine may be so late.
-const LATE_MAX: Duration = Duration::from_secs(3);
+/// In which a release would be told to end if a last upload did not count.
+const ONE_IS_LEFT: Duration = Duration::from_millis(300);
 
 /// Switches from one release to another under that load.
 pub async fn run(stage: &Stage, load: &Load) -> Outcome {
@@ -95,10 +101,9 @@ pub async fn run(stage: &Stage, load: &Load) -> Outcome {
     let hash = api.launched(&new).await;
     let launched_in = launching.elapsed();
     let mut uploads = Vec::new();
-    let parts = (load.upload_time.as_millis() / 100) as usize;
+    let uploads_end = tokio::time::Instant::now() + load.upload_time;
     for _ in 0..load.uploads {
-        let pause = Duration::from_millis(100);
-        uploads.push(streams::upload(&gateway.public, "/up", parts, pause).await);
+        uploads.push(streams::upload(&gateway.public, "/up").await);
     }
     tokio::time::sleep(load.before_switch).await;
     let under_way = (load.uploads + load.websockets + load.streams) as u64;
@@ -111,6 +116,12 @@ pub async fn run(stage: &Stage, load: &Load) -> Outcome {
     let asked = Instant::now();
     api.switched(&hash).await;
     let answered = Instant::now();
+    let left = api.release(&old_hash).await["drain_seconds_left"].as_f64();
+    outcome.add(
+        left.is_some_and(|left| left <= load.drain_limit.as_secs_f64())
+            || answered.elapsed() >= load.drain_limit,
+        format!("the old release had {left:?} s left for what was under way"),
+    );
     // Had it been taken for healthy before, one more check would fail.
     let check = api.client.get("/status").await;
     outcome.add(
@@ -123,9 +134,13 @@ pub async fn run(stage: &Stage, load: &Load) -> Outcome {
     );
     let after = |moment: Instant| moment.saturating_duration_since(asked);
     let watched = tokio::spawn({
-        let stage = stage.clone();
+        let (stage, old_id) = (stage.clone(), old_id.clone());
         async move { seen::told_to_end(stage.bench(), &old_id).await }
     });
+
+    tokio::time::sleep_until(uploads_end).await;
+    let last_upload = add_uploads(&mut outcome, stage, &old_id, uploads).await;
+    let last_upload = last_upload.map_or(Duration::ZERO, after);
 
     let mut ends = Vec::new();
     let mut codes = Vec::new();
@@ -140,7 +155,7 @@ pub async fn run(stage: &Stage, load: &Load) -> Outcome {
     if let (Some(first), Some(last)) = (ends.first(), ends.last()) {
         let all_told = codes.iter().all(|code| *code == Some(1001));
         outcome.add(
-            all_told && *last <= load.drain_limit + LATE_MAX,
+            all_told && *last <= load.drain_limit + load.late_max,
             format!(
                 "{} websockets got 1001, the first {} and the last {} ms after the switch",
                 codes.len(),
@@ -154,54 +169,36 @@ pub async fn run(stage: &Stage, load: &Load) -> Outcome {
         );
     }
 
-    let mut last_upload = Duration::ZERO;
-    let mut right = 0;
-    let mut wrong = Vec::new();
-    for upload in uploads {
-        match in_time("an upload's end", upload).await.expect("an end") {
-            Ok(uploaded) if uploaded.by == "old" => {
-                right += 1;
-                last_upload = last_upload.max(after(uploaded.at));
-            }
-            other => wrong.push(format!("{other:?}")),
-        }
-    }
-    outcome.add(
-        wrong.is_empty(),
-        format!(
-            "{right} of {} uploads ended on the old release, the last {} ms after the switch {}",
-            load.uploads,
-            ms(last_upload),
-            wrong.join("; ")
-        ),
-    );
-
     let mut shortest = Duration::MAX;
+    let mut first_silence = Duration::MAX;
     let mut broken = 0;
     for stream in events {
         let streamed = in_time("a stream's end", stream).await.expect("an end");
-        shortest = shortest.min(after(streamed.last_event));
+        shortest = shortest.min(after(streamed.ended));
+        first_silence = first_silence.min(after(streamed.last_event));
         broken += usize::from(streamed.by != "old" || !streamed.in_order);
     }
     if load.streams > 0 {
         outcome.add(
-            broken == 0 && shortest + Duration::from_millis(500) >= load.drain_limit,
+            // Not only left open: the application went on to send, however slowly that got here.
+            broken == 0 && shortest >= load.drain_limit && first_silence >= load.drain_limit / 2,
             format!(
-                "{} event streams ran on, the shortest for {} ms; the limit is {} ms",
+                "{} event streams ran on, the shortest for {} ms, its last event after {} ms; the limit is {} ms",
                 load.streams,
                 ms(shortest),
+                ms(first_silence),
                 ms(load.drain_limit)
             ),
         );
     }
     let told = after(in_time("SIGTERM", watched).await.expect("a moment"));
-    let (due, what) = match load.streams {
-        0 => (last_upload, "the last upload's end"),
-        _ => (load.drain_limit, "the drain limit"),
+    let (due, is_early, what) = match load.streams {
+        // That it was not told before the last part of it is seen above.
+        0 => (last_upload, false, "the last upload's end"),
+        _ => (load.drain_limit, told < load.drain_limit, "the drain limit"),
     };
-    let early = Duration::from_millis(100);
     outcome.add(
-        told + early >= due && told <= due + LATE_MAX,
+        !is_early && told <= due + load.late_max,
         format!(
             "SIGTERM came {} ms after the switch, {what} was at {} ms",
             ms(told),
@@ -212,13 +209,56 @@ pub async fn run(stage: &Stage, load: &Load) -> Outcome {
     traffic.more(load.per_second).await;
     let all = traffic.end().await;
     add_requests(&mut outcome, &all, asked, answered);
-    let old_one = api.until_phase(&old_hash, "stopped").await;
+    // That it no longer drains is told a moment after its container has stopped.
+    let sleeps = |release: &Value| release["phase"] == "stopped" && release["role"] != "draining";
+    let old_one = api.until_release("it sleeps", &old_hash, sleeps).await;
     outcome.add(
         old_one["role"] == "previous",
         "the old release sleeps and can be gone back to".to_owned(),
     );
     add_never_healthy(&mut outcome, stage, &api, load, &gateway.public).await;
     outcome
+}
+
+/// Ends all but one of the uploads and, when nobody has told the old release to end for that, the
+/// last. Gives the moment of the last answer.
+async fn add_uploads(
+    outcome: &mut Outcome,
+    stage: &Stage,
+    old_id: &str,
+    mut uploads: Vec<Upload>,
+) -> Option<Instant> {
+    let count = uploads.len();
+    let last = uploads.pop();
+    let mut ended = join_all(uploads.into_iter().map(Upload::finish)).await;
+    if let Some(last) = last {
+        tokio::time::sleep(ONE_IS_LEFT).await;
+        outcome.add(
+            !seen::was_told_to_end(stage.bench(), old_id).await,
+            "there was no SIGTERM before the last part of the last upload".to_owned(),
+        );
+        ended.push(last.finish().await);
+    }
+    let (right, wrong): (Vec<_>, Vec<_>) = ended
+        .into_iter()
+        .partition(|ended| ended.as_ref().is_ok_and(|uploaded| uploaded.by == "old"));
+    outcome.add(
+        wrong.is_empty(),
+        format!(
+            "{} of {count} uploads ended on the old release {}",
+            right.len(),
+            wrong
+                .iter()
+                .map(|wrong| format!("{wrong:?}"))
+                .collect::<Vec<_>>()
+                .join("; ")
+        ),
+    );
+    right
+        .into_iter()
+        .flatten()
+        .map(|uploaded| uploaded.at)
+        .max()
 }
 
 fn add_requests(outcome: &mut Outcome, all: &Exchanges, asked: Instant, answered: Instant) {
@@ -285,7 +325,7 @@ async fn add_never_healthy(
     let all = traffic.end().await;
     let by = all.by_release();
     outcome.add(
-        answer.status == 422 && took >= TIMEOUT && took < TIMEOUT + 2 * LATE_MAX,
+        answer.status == 422 && took >= TIMEOUT && took < TIMEOUT + 2 * load.late_max,
         format!(
             "a release that never gets healthy: {} after {} ms of {}",
             answer.status,

@@ -13,6 +13,8 @@ mod bench;
 #[allow(dead_code)]
 #[path = "../end_to_end/client.rs"]
 mod client;
+#[path = "../end_to_end/frame.rs"]
+mod frame;
 #[allow(dead_code)]
 #[path = "../end_to_end/gateway.rs"]
 mod gateway;
@@ -33,6 +35,7 @@ mod api;
 mod between;
 mod bucket;
 mod configuration;
+mod gate;
 mod load;
 mod seen;
 mod servers;
@@ -48,6 +51,7 @@ mod door;
 mod env_file;
 mod failing;
 mod images;
+mod journal;
 mod keeping;
 mod killed;
 mod launching;
@@ -61,7 +65,6 @@ mod under_load;
 
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Handle;
@@ -69,9 +72,6 @@ use tokio::runtime::Handle;
 use bench::Kind;
 use stage::Stage;
 use world::Engine;
-
-/// For one line; most take a few seconds. Only there so that nothing hangs.
-const LINE_TIME_MAX: Duration = Duration::from_secs(400);
 
 /// Lines that run at once: they mostly wait for what has a time of its own.
 const AT_ONCE: usize = 6;
@@ -107,7 +107,7 @@ macro_rules! lines {
 }
 use lines;
 
-const ALL: [&[Line]; 17] = [
+const ALL: [&[Line]; 18] = [
     killed::LINES,
     under_load::LINES,
     switching::LINES,
@@ -124,6 +124,7 @@ const ALL: [&[Line]; 17] = [
     stores::LINES,
     images::LINES,
     commands::LINES,
+    journal::LINES,
     counting::LINES,
 ];
 
@@ -132,18 +133,14 @@ struct Parts {
     engine: Result<Engine, String>,
     registry: Result<(), String>,
     moto: Result<(), String>,
-    required: Vec<String>,
 }
 
 impl Parts {
     async fn find() -> Self {
-        let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
-        let words = required.split([',', ' ']).map(str::to_owned);
         Self {
             engine: Engine::find().await,
             registry: servers::Registry::is_there(),
             moto: bucket::is_there(),
-            required: words.collect(),
         }
     }
 
@@ -162,22 +159,21 @@ impl Parts {
 
     /// What the line is run over, by name; an error says what is missing.
     fn of(&self, line: &'static Line) -> Vec<(&'static str, Result<Kind, String>, bool)> {
-        let is_required = |word: &str| self.required.iter().any(|required| required == word);
         let docker = || self.engine.clone().map(Kind::Docker);
         let mut over = Vec::new();
         if matches!(line.on, On::Process | On::Both) {
             over.push(("process", Ok(Kind::Process), true));
         }
         if matches!(line.on, On::Docker | On::Both) {
-            over.push(("docker", docker(), is_required("docker")));
+            over.push(("docker", docker(), frame::is_required("docker")));
         }
         if line.on == On::S3 {
             let kind = self.moto.clone().map(|()| Kind::Process);
-            over.push(("s3", kind, is_required("s3")));
+            over.push(("s3", kind, frame::is_required("s3")));
         }
         if line.on == On::Registry {
             let kind = self.registry.clone().and_then(|()| docker());
-            over.push(("registry", kind, is_required("registry")));
+            over.push(("registry", kind, frame::is_required("registry")));
         }
         over
     }
@@ -186,10 +182,7 @@ impl Parts {
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = args.test_threads.or(Some(AT_ONCE));
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
+    let tokio = frame::tokio();
     let parts = tokio.block_on(Parts::find());
     parts.tell();
     let mut trials = Vec::new();
@@ -200,13 +193,8 @@ fn main() -> ExitCode {
     }
     tokio.spawn(clear_when_interrupted(parts.engine.clone().ok()));
     let conclusion = libtest_mimic::run(&args, trials);
-    match tokio.block_on(clear(parts.engine.as_ref().ok())) {
-        Ok(()) => conclusion.exit_code(),
-        Err(error) => {
-            eprintln!("something stays: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let cleared = tokio.block_on(clear(parts.engine.as_ref().ok()));
+    frame::exit_code(&conclusion, cleared)
 }
 
 fn trial(
@@ -216,10 +204,7 @@ fn trial(
     is_required: bool,
     handle: &Handle,
 ) -> Trial {
-    let name = line
-        .name
-        .split_once("::")
-        .map_or(line.name, |(_, name)| name);
+    let name = frame::name(line.name);
     let is_ignored = kind.is_err() && !is_required;
     let handle = handle.clone();
     let body = move || handle.block_on(run(line, kind?));
@@ -229,16 +214,8 @@ fn trial(
 /// Runs one line and removes what it made, however it ended.
 async fn run(line: &'static Line, kind: Kind) -> Result<(), Failed> {
     let stage = Stage::new(kind).await?;
-    let body = tokio::spawn((line.run)(stage.clone()));
-    let abort = body.abort_handle();
-    let ended = tokio::time::timeout(LINE_TIME_MAX, body).await;
-    abort.abort();
-    let cleared = stage.clear().await;
-    match ended {
-        Ok(Ok(())) => cleared.map_err(Failed::from),
-        Ok(Err(panicked)) => Err(Failed::from(format!("{panicked}\n{}", stage.story()))),
-        Err(_) => Err(Failed::from(format!("it does not end\n{}", stage.story()))),
-    }
+    let clear = async || stage.clear().await;
+    frame::run((line.run)(stage.clone()), clear, || stage.story()).await
 }
 
 /// Removes what all lines shared, once all are cleared.

@@ -22,6 +22,7 @@ lines![
     Process a_release_that_answers_well_is_not_left_by_itself,
     Process a_release_that_fails_no_more_than_the_one_before_is_not_left,
     Process without_the_setting_nothing_goes_back_by_itself,
+    Process a_release_is_still_watched_when_the_gateway_has_started_anew,
 ];
 
 async fn the_previous_release_is_woken_and_switched_to_without_a_lost_request(stage: Stage) {
@@ -39,12 +40,12 @@ async fn the_previous_release_is_woken_and_switched_to_without_a_lost_request(st
     assert_eq!(back["from"], new_hash, "{back}");
     traffic.more(60).await;
     let all = traffic.end().await;
-    all.before(told).assert_all_by("new");
+    all.answered_by(told).assert_all_by("new");
     all.since(answered + Duration::from_millis(50))
         .assert_all_by("old");
     all.assert_whole();
     seen::until_running(stage.bench(), &[&old.container()]).await;
-    assert_eq!(seen::starts(stage.bench(), &old.container()).await, 2);
+    seen::assert_starts(stage.bench(), &old.container(), 2).await;
     assert_eq!(stage.shelf().current_hash().await, old_hash);
     let told = stage.shelf().told().await;
     assert_eq!(told, ["switch old", "switch new", "rollback old"]);
@@ -108,7 +109,7 @@ async fn going_back_while_the_old_release_drains_takes_it_as_it_is(stage: Stage)
     assert_eq!(api.answering().await, "old");
     api.until_phase(&new_hash, "stopped").await;
     // The same process as before, and its stream goes on.
-    assert_eq!(seen::starts(stage.bench(), &old.container()).await, 1);
+    seen::assert_starts(stage.bench(), &old.container(), 1).await;
     assert!(!stream.is_finished());
     stream.abort();
     until("its stream is given back", || async {
@@ -117,7 +118,7 @@ async fn going_back_while_the_old_release_drains_takes_it_as_it_is(stage: Stage)
     .await;
     seen::until_running(stage.bench(), &[&old.container()]).await;
     assert_eq!(api.answering().await, "old");
-    assert_eq!(seen::starts(stage.bench(), &old.container()).await, 1);
+    seen::assert_starts(stage.bench(), &old.container(), 1).await;
 }
 
 async fn a_previous_release_that_cannot_be_woken_leaves_the_current_one(stage: Stage) {
@@ -183,6 +184,15 @@ fn watchful(stage: &Stage) -> crate::setup::Setup {
         .set("apps.shop.rollback_requests_min", 10)
 }
 
+/// The store hears of it after it was done, of the history last.
+async fn until_gone_back_is_told(stage: &Stage) {
+    let expected = ["switch old", "switch bad", "automatic rollback old"];
+    until("the history has it", || async {
+        (stage.shelf().told().await == expected).then_some(())
+    })
+    .await;
+}
+
 async fn a_release_that_answers_errors_is_left_by_itself(stage: Stage) {
     let (gateway, api) = start(&watchful(&stage)).await;
     let old = stage.release("old");
@@ -194,17 +204,16 @@ async fn a_release_that_answers_errors_is_left_by_itself(stage: Stage) {
     let back = api.until("it has gone back", |status| status["current"] == old_hash);
     back.await;
     let gone_back = Instant::now();
-    stage.shelf().until_current(&old_hash).await;
     traffic.more(60).await;
     let all = traffic.end().await;
     all.since(gone_back + Duration::from_millis(50))
         .assert_all_by("old");
     let failures = all.failures();
     assert!(failures.len() >= 10, "{}", failures.len());
-    let told = stage.shelf().told().await;
-    assert_eq!(told, ["switch old", "switch bad", "automatic rollback old"]);
+    until_gone_back_is_told(&stage).await;
     let by = stage.shelf().history().await[2]["by"].to_string();
     assert!(by.contains("gateway"), "{by}");
+    assert_eq!(stage.shelf().current_hash().await, old_hash);
     api.until_phase(&bad_hash, "stopped").await;
     seen::until_running(stage.bench(), &[&old.container()]).await;
 }
@@ -253,4 +262,20 @@ async fn without_the_setting_nothing_goes_back_by_itself(stage: Stage) {
     assert_eq!(api.status().await["current"], hash);
     let counted = &api.release(&hash).await["since_last_switch"];
     assert!(counted["failed"].as_u64() >= Some(200), "{counted}");
+}
+
+async fn a_release_is_still_watched_when_the_gateway_has_started_anew(stage: Stage) {
+    let setup = watchful(&stage).set("apps.shop.rollback_watch", "60s");
+    let (gateway, api) = start(&setup).await;
+    let old_hash = api.deployed(&stage.release("old")).await;
+    api.deployed(&stage.release("bad").env("ANSWER_STATUS", "500"))
+        .await;
+    gateway.kill();
+    let (gateway, api) = start(&setup).await;
+    let traffic = Traffic::begin(&gateway.public, "/x", 4, 60);
+    api.until("it has gone back", |status| status["current"] == old_hash)
+        .await;
+    traffic.end().await;
+    assert_eq!(api.answering().await, "old");
+    until_gone_back_is_told(&stage).await;
 }

@@ -1,6 +1,6 @@
 //! What really runs, by the word of the engine or the kernel and of the applications themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,10 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use crate::bench::{Bench, Kind, STATE_DIR, until};
-use crate::world::{self, LABEL};
+use crate::world::LABEL;
+
+/// Between two looks at all containers, each of which is work for the kernel or the engine.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One container.
 #[derive(Debug, Clone)]
@@ -60,7 +63,8 @@ pub async fn until_running(bench: &Bench, names: &[&str]) {
     wanted.sort_unstable();
     let what = format!("only {wanted:?} run");
     until(&what, || async {
-        (running(bench).await == wanted).then_some(())
+        let is_so = running(bench).await == wanted;
+        so_or_later(is_so).await
     })
     .await;
 }
@@ -71,29 +75,57 @@ pub async fn until_there(bench: &Bench, names_wanted: &[&str]) {
     wanted.sort_unstable();
     let what = format!("only {wanted:?} are there");
     until(&what, || async {
-        (names(bench).await == wanted).then_some(())
+        let is_so = names(bench).await == wanted;
+        so_or_later(is_so).await
     })
     .await;
+}
+
+async fn so_or_later(is_so: bool) -> Option<()> {
+    if !is_so {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    is_so.then_some(())
 }
 
 fn of_processes(dir: &Path) -> Vec<Seen> {
     let folders = std::fs::read_dir(dir.join(STATE_DIR));
     let folders = folders.into_iter().flatten().flatten();
-    let seen = folders.filter_map(|folder| {
-        let text = std::fs::read(folder.path().join("spec.json")).ok()?;
-        let identity: Value = serde_json::from_slice(&text).ok()?;
-        let id = identity["id"].as_str()?.to_owned();
-        let spec = &identity["spec"];
-        Some(Seen {
-            runs: !world::processes_of(&id).is_empty(),
-            id,
-            name: spec["name"].as_str()?.to_owned(),
-            image: spec["image"].as_str()?.to_owned(),
-            labels: words(&spec["labels"]),
-            envs: words(&spec["envs"]),
-        })
+    let mut seen: Vec<Seen> = folders
+        .filter_map(|folder| of_folder(&folder.path()))
+        .collect();
+    let running = workloads();
+    for one in &mut seen {
+        one.runs = running.contains(&one.id);
+    }
+    seen
+}
+
+fn of_folder(folder: &Path) -> Option<Seen> {
+    let text = std::fs::read(folder.join("spec.json")).ok()?;
+    let identity: Value = serde_json::from_slice(&text).ok()?;
+    let spec = &identity["spec"];
+    Some(Seen {
+        id: identity["id"].as_str()?.to_owned(),
+        name: spec["name"].as_str()?.to_owned(),
+        image: spec["image"].as_str()?.to_owned(),
+        labels: words(&spec["labels"]),
+        envs: words(&spec["envs"]),
+        runs: false,
+    })
+}
+
+/// The workloads of the process runtime that have a process on this machine, by their ids.
+fn workloads() -> BTreeSet<String> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let its = all.filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<i32>().ok()?;
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        let id = variables.find_map(|one| one.strip_prefix(b"WAKEGATE_WORKLOAD="))?;
+        Some(String::from_utf8_lossy(id).into_owned())
     });
-    seen.collect()
+    its.collect()
 }
 
 fn words(value: &Value) -> BTreeMap<String, String> {
@@ -168,7 +200,17 @@ pub async fn told_to_end(bench: &Bench, id: &str) -> Instant {
         .await;
     }
     let what = format!("{id} got SIGTERM");
-    until(&what, || async { noted(bench, id).await }).await
+    until(&what, || async {
+        let told = noted(bench, id).await;
+        so_or_later(told.is_some()).await;
+        told
+    })
+    .await
+}
+
+/// Whether an application was told to end, by its own word.
+pub async fn was_told_to_end(bench: &Bench, id: &str) -> bool {
+    bench.output(id).await.contains("SIGTERM")
 }
 
 async fn noted(bench: &Bench, id: &str) -> Option<Instant> {
@@ -190,9 +232,21 @@ async fn noted(bench: &Bench, id: &str) -> Option<Instant> {
 }
 
 /// How often the application has come up, by its own word.
-pub async fn starts(bench: &Bench, name: &str) -> usize {
+async fn starts(bench: &Bench, name: &str) -> usize {
     match container(bench, name).await {
         Some(seen) => bench.starts(&seen.id).await,
         None => 0,
     }
+}
+
+/// It has come up so often and no more. What it has said may get here after what it has answered,
+/// since an engine keeps that by another way.
+pub async fn assert_starts(bench: &Bench, name: &str, count: usize) {
+    let what = format!("{name} has started {count} times");
+    let told = until(&what, || async {
+        let told = starts(bench, name).await;
+        so_or_later(told >= count).await.map(|()| told)
+    })
+    .await;
+    assert_eq!(told, count, "starts of {name}");
 }

@@ -59,7 +59,8 @@ impl Server {
             });
         }
         drop(told);
-        let address = address.recv_timeout(PATIENCE);
+        // This thread has other lines' tasks too.
+        let address = tokio::task::block_in_place(|| address.recv_timeout(PATIENCE));
         Self {
             address: address.expect("it tells where it listens"),
             child,
@@ -71,7 +72,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = tokio::task::block_in_place(|| self.child.wait());
         RUNNING.lock().retain(|pid| *pid != self.pid);
     }
 }

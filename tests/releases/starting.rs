@@ -1,24 +1,25 @@
 //! A gateway that starts: it takes up the release that was current, whatever has become of it meanwhile.
 
-use std::time::{Duration, Instant};
-
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
-use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::net::TcpStream;
 
+use crate::api::release_of;
 use crate::bench::{Kind, STATE_DIR, until};
-use crate::client::Answer;
 use crate::configuration::md5;
+use crate::gate::{GATED, Gate};
 use crate::lines;
 use crate::seen;
-use crate::stage::Stage;
+use crate::stage::{Stage, start};
+use crate::streams;
 use crate::world;
 
 lines![
     Both the_running_current_release_is_adopted_as_it_is,
     Both a_current_release_that_sleeps_is_woken_or_left_asleep_and_serves,
     Both a_current_release_whose_container_is_gone_is_launched_again_while_requests_are_held,
+    Process a_switch_while_the_current_release_is_launched_at_the_start_leaves_nothing_awake,
     Process nothing_was_ever_switched_to_and_that_is_said,
     Process the_listeners_are_open_before_the_current_release_is_awake,
     Process a_current_release_that_cannot_be_launched_is_told_and_mended_by_a_switch,
@@ -38,7 +39,7 @@ async fn the_running_current_release_is_adopted_as_it_is(stage: Stage) {
     let (_gateway, api) = stage.start().await;
     assert_eq!(api.answering().await, "one");
     assert_eq!(api.status().await["current"], hash);
-    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    seen::assert_starts(stage.bench(), &release.container(), 1).await;
     assert_eq!(seen::names(stage.bench()).await, [release.container()]);
 }
 
@@ -87,9 +88,32 @@ async fn a_current_release_whose_container_is_gone_is_launched_again_while_reque
     }
     assert_eq!(api.status().await["current"], hash);
     assert_eq!(seen::running(stage.bench()).await, [release.container()]);
-    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    seen::assert_starts(stage.bench(), &release.container(), 1).await;
     // It was current before and is so now: nothing has been switched.
     assert_eq!(stage.shelf().history().await.len(), 1);
+}
+
+async fn a_switch_while_the_current_release_is_launched_at_the_start_leaves_nothing_awake(
+    stage: Stage,
+) {
+    let (gateway, api) = stage.start().await;
+    let [old, new] = ["old", "new"].map(|revision| stage.release(revision));
+    let old_hash = api.deployed(&old).await;
+    let new = new.env("BOOT_DELAY", "3s");
+    api.deployed(&new).await;
+    seen::until_running(stage.bench(), &[&new.container()]).await;
+    gateway.kill();
+    let id = container_id(&stage, &new.container()).await;
+    world::signal_processes_of(&id, Signal::KILL);
+    std::fs::remove_dir_all(stage.dir().join(STATE_DIR).join(&id)).expect("a folder");
+    let (_gateway, api) = stage.start().await;
+    // Before its containers are listed there is none to switch to.
+    api.client.until_ready().await;
+    api.switched(&old_hash).await;
+    assert_eq!(api.answering().await, "old");
+    // It had been begun and comes to its end; then it sleeps as the previous one.
+    seen::until_there(stage.bench(), &[&new.container(), &old.container()]).await;
+    seen::until_running(stage.bench(), &[&old.container()]).await;
 }
 
 async fn nothing_was_ever_switched_to_and_that_is_said(stage: Stage) {
@@ -105,25 +129,31 @@ async fn nothing_was_ever_switched_to_and_that_is_said(stage: Stage) {
 }
 
 async fn the_listeners_are_open_before_the_current_release_is_awake(stage: Stage) {
-    let (gateway, api) = stage.start().await;
-    let release = stage.release("one").env("BOOT_DELAY", "3s");
-    api.deployed(&release).await;
+    let gate = Gate::new(stage.bench());
+    let setup = gate.in_front_of(stage.setup());
+    let (gateway, api) = start(&setup).await;
+    let release = stage.release("one").with("image", GATED);
+    let hash = api.deployed(&release).await;
     gateway.kill();
     stage
         .bench()
         .kill(&container_id(&stage, &release.container()).await)
         .await;
-    let began = Instant::now();
+    gate.close();
     // Returns when both listen.
-    let (_gateway, api) = stage.start().await;
-    api.status().await;
-    let opened = began.elapsed();
-    assert_eq!(api.answering().await, "one");
-    let answered = began.elapsed();
-    assert!(
-        answered - opened > Duration::from_secs(1),
-        "open after {opened:?}, answered after {answered:?}"
-    );
+    let (_gateway, api) = start(&setup).await;
+    let waiting = {
+        let api = api.clone();
+        tokio::spawn(async move { api.answering().await })
+    };
+    api.until("it is taken and waits", |status| {
+        release_of(status, &hash)["waiting"] == 1
+    })
+    .await;
+    assert_eq!(api.release(&hash).await["phase"], "starting");
+    assert!(!waiting.is_finished());
+    gate.open();
+    assert_eq!(waiting.await.expect("an answer"), "one");
 }
 
 async fn container_id(stage: &Stage, name: &str) -> String {
@@ -208,23 +238,22 @@ async fn what_another_gateway_has_switched_to_meanwhile_counts(stage: Stage) {
 async fn a_gateway_that_is_told_to_end_loses_nothing(stage: Stage) {
     let (gateway, api) = stage.start().await;
     let hash = api.deployed(&stage.release("one")).await;
-    let slow = {
-        let client = api.client.clone();
-        tokio::spawn(async move { Answer::to(client.request(Method::GET, "/slow?ms=1500")).await })
-    };
+    let upload = streams::upload(&gateway.public, "/up").await;
     until("it is under way", || async {
         (api.release(&hash).await["leases"] == 1).then_some(())
     })
     .await;
     gateway.terminate();
-    assert_eq!(slow.await.expect("an answer").ok()["connstr"], "one");
+    until("it takes no more requests", || async {
+        let refused = TcpStream::connect(&gateway.public).await.is_err();
+        refused.then_some(())
+    })
+    .await;
+    assert_eq!(upload.finish().await.expect("an answer").by, "one");
     assert_eq!(gateway.exit_code().await, Some(0));
     let (_gateway, api) = stage.start().await;
     assert_eq!(api.answering().await, "one");
-    assert_eq!(
-        seen::starts(stage.bench(), &stage.release("one").container()).await,
-        1
-    );
+    seen::assert_starts(stage.bench(), &stage.release("one").container(), 1).await;
 }
 
 async fn history_and_way_back_outlive_the_gateway(stage: Stage) {
@@ -236,6 +265,8 @@ async fn history_and_way_back_outlive_the_gateway(stage: Stage) {
     gateway.kill();
     let (_gateway, api) = stage.start().await;
     assert_eq!(api.history().await, history);
+    // Before that it is not known what there is to go back from.
+    api.until_ready().await;
     for expected in ["two", "one"] {
         api.roll_back().await.ok();
         assert_eq!(api.answering().await, expected);

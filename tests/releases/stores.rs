@@ -39,7 +39,7 @@ pub fn with_bucket(setup: Setup, bucket: &Bucket, address: &str) -> Setup {
 }
 
 /// A bucket with something before it that can fail.
-async fn with_something_between(stage: &Stage) -> (Setup, Shelf, Between) {
+pub async fn with_something_between(stage: &Stage) -> (Setup, Shelf, Between) {
     let bucket = Bucket::new().await;
     let between = Between::before(bucket.server()).await;
     let setup = with_bucket(stage.setup(), &bucket, &between.address.to_string());
@@ -225,7 +225,7 @@ async fn a_gateway_that_starts_while_the_bucket_is_away_serves_what_runs(stage: 
     between.set(Mode::Away);
     let (_gateway, api) = start(&setup).await;
     assert_eq!(api.answering().await, "one");
-    assert_eq!(seen::starts(stage.bench(), &release.container()).await, 1);
+    seen::assert_starts(stage.bench(), &release.container(), 1).await;
     let told = api.until("the store is told as down", |status| {
         status["store"]["state"] == "down"
     });

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -13,6 +14,26 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::bench::in_time;
 use crate::configuration::sha256;
+
+/// Between two parts of an upload.
+const PART_EVERY: Duration = Duration::from_millis(100);
+
+/// An upload that goes on until the line ends it.
+pub struct Upload {
+    last: oneshot::Sender<()>,
+    ended: JoinHandle<Result<Uploaded, String>>,
+}
+
+impl Upload {
+    /// Sends the last part and waits for the answer. An error says what became of it.
+    pub async fn finish(self) -> Result<Uploaded, String> {
+        // One that has broken off does not listen, and says why.
+        let _ = self.last.send(());
+        in_time("an upload's end", self.ended)
+            .await
+            .expect("it ends as it should")
+    }
+}
 
 /// An upload that was answered.
 #[derive(Debug)]
@@ -22,27 +43,30 @@ pub struct Uploaded {
     pub by: String,
 }
 
-/// Begins to send a body in chunks, one after each pause. An error says what became of it.
-pub async fn upload(
-    address: &str,
-    path: &str,
-    parts: usize,
-    pause: Duration,
-) -> JoinHandle<Result<Uploaded, String>> {
+/// Begins to send a body in chunks, a few each second.
+pub async fn upload(address: &str, path: &str) -> Upload {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.expect("it is sent");
-    tokio::spawn(async move {
+    let (last, mut is_last) = oneshot::channel();
+    let ended = tokio::spawn(async move {
         let told = |error: std::io::Error| error.to_string();
         let mut sent = Vec::new();
-        for number in 0..parts {
-            let part = format!("part {number} of {parts};").repeat(100);
+        let mut goes_on = true;
+        for number in 0.. {
+            if !goes_on {
+                break;
+            }
+            // Its sender may be gone as well, with its line.
+            goes_on = tokio::time::timeout(PART_EVERY, &mut is_last)
+                .await
+                .is_err();
+            let part = format!("part {number};").repeat(100);
             let chunk = format!("{:x}\r\n{part}\r\n", part.len());
             stream.write_all(chunk.as_bytes()).await.map_err(told)?;
             sent.extend_from_slice(part.as_bytes());
-            tokio::time::sleep(pause).await;
         }
         stream.write_all(b"0\r\n\r\n").await.map_err(told)?;
         let mut answer = String::new();
@@ -63,13 +87,15 @@ pub async fn upload(
         }
         let by = report["connstr"].as_str().unwrap_or_default().to_owned();
         Ok(Uploaded { at, by })
-    })
+    });
+    Upload { last, ended }
 }
 
 /// An event stream that has ended.
 #[derive(Debug)]
 pub struct Streamed {
     pub last_event: Instant,
+    pub ended: Instant,
     pub events: usize,
     /// Which release sent it.
     pub by: String,
@@ -100,6 +126,7 @@ pub async fn events(address: &str, path: &str) -> JoinHandle<Streamed> {
             text.push_str(&String::from_utf8_lossy(&part));
             last_event = Instant::now();
         }
+        let ended = Instant::now();
         let data: Vec<Value> = text
             .lines()
             .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
@@ -107,6 +134,7 @@ pub async fn events(address: &str, path: &str) -> JoinHandle<Streamed> {
         let numbers = data.iter().map(|event| event["n"].as_u64());
         Streamed {
             last_event,
+            ended,
             events: data.len(),
             by: data[0]["hostname"].as_str().unwrap_or_default().to_owned(),
             in_order: numbers.eq((1..=data.len() as u64).map(Some)),

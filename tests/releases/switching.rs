@@ -26,6 +26,9 @@ lines![
 /// After the answer to a switch, requests may go to the old release no longer than this.
 const SWITCHED_WITHIN: Duration = Duration::from_millis(50);
 
+/// For what should come at a moment: a busy machine may be so late.
+const LATE_MAX: Duration = Duration::from_secs(20);
+
 async fn leases(api: &Api, hash: &str) -> u64 {
     api.release(hash).await["leases"].as_u64().unwrap_or(0)
 }
@@ -34,6 +37,15 @@ async fn until_leases(api: &Api, hash: &str, count: u64) {
     let what = format!("{count} leases");
     until(&what, || async {
         (leases(api, hash).await == count).then_some(())
+    })
+    .await;
+}
+
+/// Waits until it sleeps and can be gone back to. That it no longer drains is told a moment after its
+/// container has stopped.
+async fn until_previous(api: &Api, hash: &str) {
+    api.until_release("it sleeps as the previous one", hash, |release| {
+        release["phase"] == "stopped" && release["role"] == "previous"
     })
     .await;
 }
@@ -56,7 +68,7 @@ async fn a_switch_under_traffic_loses_no_request_and_all_after_it_go_to_the_new_
     traffic.more(150).await;
     let all = traffic.end().await;
     all.assert_whole();
-    all.before(told).assert_all_by("old");
+    all.answered_by(told).assert_all_by("old");
     all.since(answered + SWITCHED_WITHIN).assert_all_by("new");
     // The old one ends and sleeps; it is not removed.
     seen::until_running(stage.bench(), &[&new.container()]).await;
@@ -64,8 +76,7 @@ async fn a_switch_under_traffic_loses_no_request_and_all_after_it_go_to_the_new_
     assert!(!old_one.expect("it is kept").runs);
     let status = api.status().await;
     assert_eq!(status["previous"], old_hash);
-    let of_old = api.until_phase(&old_hash, "stopped").await;
-    assert_eq!(of_old["role"], "previous");
+    until_previous(&api, &old_hash).await;
 }
 
 async fn fifty_switches_to_and_fro_lose_no_request(stage: Stage) {
@@ -96,18 +107,19 @@ async fn fifty_switches_to_and_fro_lose_no_request(stage: Stage) {
 }
 
 async fn an_upload_in_progress_ends_on_the_old_release_and_sigterm_waits_for_it(stage: Stage) {
-    let (gateway, api) = stage.start().await;
+    // Whatever ends the old release in this line, it is not the limit.
+    let setup = stage.setup().set("apps.shop.drain_timeout", "1h");
+    let (gateway, api) = start(&setup).await;
     let old = stage.release("old");
     let old_hash = api.deployed(&old).await;
     let id = seen::container(stage.bench(), &old.container())
         .await
         .expect("it runs")
         .id;
-    let upload = streams::upload(&gateway.public, "/up", 40, Duration::from_millis(100)).await;
-    until_leases(&api, &old_hash, 1).await;
     let new = stage.release("new");
     let hash = api.launched(&new).await;
-    assert!(!upload.is_finished(), "it was to go on past the switch");
+    let upload = streams::upload(&gateway.public, "/up").await;
+    until_leases(&api, &old_hash, 1).await;
     api.switched(&hash).await;
     assert_eq!(api.answering().await, "new");
     let draining = api.release(&old_hash).await;
@@ -117,22 +129,17 @@ async fn an_upload_in_progress_ends_on_the_old_release_and_sigterm_waits_for_it(
         draining["drain_seconds_left"].as_f64().is_some(),
         "{draining}"
     );
-    let told = seen::told_to_end(stage.bench(), &id);
-    let (uploaded, told) = tokio::join!(upload, told);
-    let uploaded = uploaded.expect("an end").expect("an answer");
+    // Far longer than it takes to end a release that has nothing open.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(
+        !seen::was_told_to_end(stage.bench(), &id).await,
+        "SIGTERM came before the upload's last part"
+    );
+    let uploaded = upload.finish().await.expect("an answer");
     assert_eq!(uploaded.by, "old");
-    let early = uploaded.at.saturating_duration_since(told);
-    assert!(
-        early < Duration::from_millis(100),
-        "SIGTERM came {} ms before the upload's answer",
-        ms(early)
-    );
+    let told = seen::told_to_end(stage.bench(), &id).await;
     let late = told.saturating_duration_since(uploaded.at);
-    assert!(
-        late < Duration::from_secs(5),
-        "it came {} ms after it",
-        ms(late)
-    );
+    assert!(late < LATE_MAX, "it came {} ms after it", ms(late));
     seen::until_running(stage.bench(), &[&new.container()]).await;
 }
 
@@ -151,25 +158,26 @@ async fn an_event_stream_runs_on_until_the_drain_limit(stage: Stage) {
     let before = Instant::now();
     api.switched(&hash).await;
     let after = Instant::now();
+    // However late it is here, the gateway means that limit.
+    let left = api.release(&old_hash).await["drain_seconds_left"].as_f64();
+    assert!(
+        left.is_some_and(|left| left <= LIMIT.as_secs_f64()) || after.elapsed() >= LIMIT,
+        "{left:?}"
+    );
     let told = seen::told_to_end(stage.bench(), &id);
     let (streamed, told) = tokio::join!(in_time("the stream's end", stream), told);
     let streamed = streamed.expect("an end");
     assert_eq!(streamed.by, "old");
     assert!(streamed.in_order);
-    let lived = streamed.last_event.duration_since(before);
-    assert!(
-        lived > LIMIT - Duration::from_millis(500),
-        "{} ms",
-        ms(lived)
-    );
+    // It was not cut off before, and not only left open: the application went on to send.
+    let lived = streamed.ended.duration_since(before);
+    assert!(lived >= LIMIT, "{} ms", ms(lived));
+    let sent = streamed.last_event.duration_since(before);
+    assert!(sent > LIMIT / 2, "{} ms", ms(sent));
     let waited = told.duration_since(before);
     assert!(waited >= LIMIT, "SIGTERM after {} ms", ms(waited));
     let waited = told.duration_since(after);
-    assert!(
-        waited < LIMIT + Duration::from_secs(5),
-        "SIGTERM after {} ms",
-        ms(waited)
-    );
+    assert!(waited < LIMIT + LATE_MAX, "SIGTERM after {} ms", ms(waited));
     assert_eq!(api.answering().await, "new");
     api.until_phase(&old_hash, "stopped").await;
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{PATIENCE, until};
@@ -55,7 +56,10 @@ impl Traffic {
                 sender: None,
             };
             let begins = tokio::time::Instant::now() + every * number as u32 / connections as u32;
-            let ticks = tokio::time::interval_at(begins, every);
+            let mut ticks = tokio::time::interval_at(begins, every);
+            // After a stall the rate is as before. What was missed, all at once, might be over before a
+            // line looks at what comes some time after its moment.
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let (done, stop) = (traffic.done.clone(), traffic.stop.clone());
             traffic.connections.spawn(go_on(line, ticks, done, stop));
         }
@@ -193,6 +197,12 @@ impl Exchanges {
     pub fn before(&self, moment: Instant) -> Self {
         let before = self.0.iter().filter(|one| one.began < moment);
         Self(before.cloned().collect())
+    }
+
+    /// Those that were answered by then. One that was still under way may be anybody's.
+    pub fn answered_by(&self, moment: Instant) -> Self {
+        let answered = self.0.iter().filter(|one| one.began + one.took <= moment);
+        Self(answered.cloned().collect())
     }
 
     /// How many each release has answered; failures under `-`.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use wakegate::names::ReleaseHash;
-use wakegate::store::{DOCUMENT_BYTES_MAX, Store, StoreError};
+use wakegate::store::{DOCUMENT_BYTES_MAX, Recorded, Store, StoreError};
 
 use crate::Run;
 use crate::processes;
@@ -187,7 +187,10 @@ async fn a_broken_current_is_told_and_replaced_by_the_next_switch(bench: Bench) 
     };
     assert_eq!(key, "current.json");
     assert!(reason.contains("EOF"), "{reason}");
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     assert_eq!(store.current().await.unwrap(), Some(current(1)));
 }
 
@@ -203,9 +206,15 @@ async fn the_history_keeps_the_last_fifty(bench: Bench) {
 
 async fn a_switch_is_recorded_once_however_often_it_is_tried(bench: Bench) {
     let store = bench.store().await;
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     for _ in 0..3 {
-        store.record_switch(current(2), entry(2)).await.unwrap();
+        store
+            .record(Recorded::new(current(2), entry(2)))
+            .await
+            .unwrap();
         store.append(entry(2)).await.unwrap();
     }
     assert_eq!(store.current().await.unwrap(), Some(current(2)));
@@ -216,10 +225,16 @@ async fn a_switch_is_recorded_once_however_often_it_is_tried(bench: Bench) {
 async fn a_switch_that_was_recorded_by_half_is_completed(bench: Bench) {
     // As a gateway leaves it that is killed between the two writes.
     let store = bench.store().await;
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     bench.plant("current.json", current(2).to_bytes()).await;
     bench.mark("current.json").await;
-    store.record_switch(current(2), entry(2)).await.unwrap();
+    store
+        .record(Recorded::new(current(2), entry(2)))
+        .await
+        .unwrap();
     assert!(
         bench.is_marked("current.json").await,
         "it was written again"
@@ -231,11 +246,17 @@ async fn a_switch_that_was_recorded_by_half_is_completed(bench: Bench) {
 
 async fn a_repeated_record_writes_nothing(bench: Bench) {
     let store = bench.store().await;
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     for key in ["current.json", "history.json"] {
         bench.mark(key).await;
     }
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     for key in ["current.json", "history.json"] {
         assert!(bench.is_marked(key).await, "{key} was written again");
     }
@@ -247,7 +268,7 @@ async fn going_to_and_fro_within_a_second_is_all_in_the_history(bench: Bench) {
         let (mut current, mut entry) = (current(n), entry(n));
         current.at = "2026-01-01T00:00:00Z".to_owned();
         entry.at = current.at.clone();
-        store.record_switch(current, entry).await.unwrap();
+        store.record(Recorded::new(current, entry)).await.unwrap();
     }
     let history = store.history().await.unwrap();
     assert_eq!(revisions(&history), ["r1", "r2", "r1", "r2"]);
@@ -261,8 +282,14 @@ async fn a_broken_history_is_told_kept_aside_and_begun_anew(bench: Bench) {
     assert!(matches!(&error, StoreError::Malformed { key, .. } if key == "history.json"));
     assert!(error.to_string().contains("history.json"), "{error}");
 
-    store.record_switch(current(1), entry(1)).await.unwrap();
-    store.record_switch(current(2), entry(2)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
+    store
+        .record(Recorded::new(current(2), entry(2)))
+        .await
+        .unwrap();
     assert_eq!(store.history().await.unwrap(), [entry(1), entry(2)]);
     let keys = bench.keys().await;
     let [current, aside, history] = &keys[..] else {
@@ -280,7 +307,7 @@ async fn entries_of_gateways_that_write_at_once_are_all_kept(bench: Bench) {
     let mut writers = JoinSet::new();
     // 48 entries, so that all must be there in the end.
     for gateway in 0..4 {
-        let store = bench.store().await;
+        let store = bench.patient_store().await;
         writers.spawn(async move {
             // Half of them one after the other, half of them at once.
             for n in 0..6 {
@@ -324,10 +351,13 @@ async fn the_newest_entry_of_racing_switches_is_the_current_release(bench: Bench
     for round in 0..5 {
         let mut gateways = JoinSet::new();
         for gateway in 0..4 {
-            let store = bench.store().await;
+            let store = bench.patient_store().await;
             let n = round * 4 + gateway;
             gateways.spawn(async move {
-                store.record_switch(current(n), entry(n)).await.unwrap();
+                store
+                    .record(Recorded::new(current(n), entry(n)))
+                    .await
+                    .unwrap();
             });
         }
         gateways.join_all().await;
@@ -342,9 +372,9 @@ async fn the_newest_entry_of_racing_switches_is_the_current_release(bench: Bench
 
 async fn a_broken_history_that_several_find_is_kept_once_and_no_entry_lost(bench: Bench) {
     let stores = [
-        bench.store().await,
-        bench.store().await,
-        bench.store().await,
+        bench.patient_store().await,
+        bench.patient_store().await,
+        bench.patient_store().await,
     ];
     bench.plant("history.json", "broken").await;
     let mut gateways = JoinSet::new();
@@ -357,9 +387,9 @@ async fn a_broken_history_that_several_find_is_kept_once_and_no_entry_lost(bench
     let aside = aside
         .iter()
         .filter(|key| key.starts_with("history.broken-"));
-    // One name a second: two gateways may have found it on both sides of one.
+    // One name a second: each of the three gateways may have found it in another one.
     let aside: Vec<&String> = aside.collect();
-    assert!((1..=2).contains(&aside.len()), "{aside:?}");
+    assert!((1..=3).contains(&aside.len()), "{aside:?}");
     for key in aside {
         assert_eq!(bench.text(key).await, "broken");
     }

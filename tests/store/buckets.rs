@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use wakegate::config::{StoreLocation, StoreOptions};
-use wakegate::store::{Store, StoreError, StoreLimits};
+use wakegate::store::{Recorded, Store, StoreError, StoreLimits};
 
 use crate::moto::Moto;
 use crate::subject::{credentials, current, entry, hash, open_with_limits, random_name};
@@ -35,7 +35,10 @@ async fn a_bucket_that_is_missing_is_told(moto: Arc<Moto>) {
         store.artefact("shop.tar").await.unwrap_err(),
         store.put_configuration("{}").await.unwrap_err(),
         store.append(entry(1)).await.unwrap_err(),
-        store.record_switch(current(1), entry(1)).await.unwrap_err(),
+        store
+            .record(Recorded::new(current(1), entry(1)))
+            .await
+            .unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::Other { .. }), "{error:?}");
         let told = error.to_string();
@@ -51,7 +54,10 @@ async fn a_server_that_is_killed_is_told_within_the_limit(moto: Arc<Moto>) {
         ..StoreLimits::default()
     };
     let store = open_with_limits(&moto.url, "shop", limits);
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     moto.put("shop/apps/shop/shop.tar", vec![1; 1 << 20], "")
         .await;
     let artefact = store.artefact("shop.tar").await.unwrap();
@@ -64,7 +70,7 @@ async fn a_server_that_is_killed_is_told_within_the_limit(moto: Arc<Moto>) {
         store.configuration(&hash),
         store.put_configuration("{}"),
         store.append(entry(2)),
-        store.record_switch(current(2), entry(2)),
+        store.record(Recorded::new(current(2), entry(2))),
     );
     let took = begun.elapsed();
     for error in [
@@ -176,7 +182,10 @@ async fn credentials_and_permissions_are_what_the_server_says(moto: Arc<Moto>) {
     // The server computes the signatures itself: it takes ours.
     let store = with(&all[0], &all[1]);
     store.check().await.unwrap();
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     let stored = store.put_configuration("{}").await.unwrap();
 
     let unknown = with("AKIAUNKNOWNUNKNOWNXX", "hunter2");
@@ -188,7 +197,10 @@ async fn credentials_and_permissions_are_what_the_server_says(moto: Arc<Moto>) {
         for error in [
             store.check().await.unwrap_err(),
             store.configuration(&stored).await.unwrap_err(),
-            store.record_switch(current(2), entry(2)).await.unwrap_err(),
+            store
+                .record(Recorded::new(current(2), entry(2)))
+                .await
+                .unwrap_err(),
         ] {
             assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
             let told = error.to_string();
@@ -209,7 +221,7 @@ async fn credentials_and_permissions_are_what_the_server_says(moto: Arc<Moto>) {
     for error in [
         reader.check().await.unwrap_err(),
         reader
-            .record_switch(current(2), entry(2))
+            .record(Recorded::new(current(2), entry(2)))
             .await
             .unwrap_err(),
         reader.put_configuration("[]").await.unwrap_err(),
@@ -252,7 +264,10 @@ async fn credentials_of_a_container_are_fetched(moto: Arc<Moto>) {
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" => Some(token.display().to_string()),
         _ => None,
     });
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     assert_eq!(store.history().await.unwrap(), [entry(1)]);
     serving.abort();
     let asked = asked.lock().clone();
@@ -374,7 +389,10 @@ async fn an_https_server_is_trusted_by_its_authority_alone(moto: Arc<Moto>) {
         &moto.url,
         trusting("HTTPS_PROXY", format!("http://{address}")),
     );
-    store.record_switch(current(2), entry(2)).await.unwrap();
+    store
+        .record(Recorded::new(current(2), entry(2)))
+        .await
+        .unwrap();
     let written = curl(&[], "shop/apps/shop/current.json");
     assert_eq!(written.as_bytes(), current(2).to_bytes());
     proxying.abort();

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use wakegate::config::StoreLocation;
 use wakegate::deploy::records::{CurrentDocument, History};
-use wakegate::store::{Store, StoreError};
+use wakegate::store::{Recorded, Store, StoreError};
 
 use crate::processes::{self, Part, Role};
 use crate::subject::{Bench, current, entry, hash, revisions};
@@ -57,7 +57,10 @@ async fn a_gateway_that_is_killed_while_it_writes_leaves_whole_documents(bench: 
     }
     // The lock went with its holder, and what was half written is cleared away.
     let store = bench.store().await;
-    store.record_switch(current(5), entry(5)).await.unwrap();
+    store
+        .record(Recorded::new(current(5), entry(5)))
+        .await
+        .unwrap();
     assert_eq!(bench.keys().await, ["current.json", "history.json"]);
 }
 
@@ -110,7 +113,10 @@ pub async fn fill(store: &Store, location: &StoreLocation) {
         panic!("{location}");
     };
     for n in 0..40 {
-        store.record_switch(current(n), entry(n)).await.unwrap();
+        store
+            .record(Recorded::new(current(n), entry(n)))
+            .await
+            .unwrap();
     }
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
     let before = [read("current.json"), read("history.json")];
@@ -118,7 +124,7 @@ pub async fn fill(store: &Store, location: &StoreLocation) {
     fill_up(&folder.join("filler"), 0);
 
     // No room for anything.
-    let told = store.record_switch(current(40), entry(40)).await;
+    let told = store.record(Recorded::new(current(40), entry(40))).await;
     assert_full(told, folder);
     let told = store.put_configuration("{}").await;
     assert_full(told, folder);
@@ -132,7 +138,7 @@ pub async fn fill(store: &Store, location: &StoreLocation) {
     // Room for current.json and not for the history.
     fs::remove_file(folder.join("filler")).unwrap();
     fill_up(&folder.join("filler"), 4096);
-    let told = store.record_switch(current(40), entry(40)).await;
+    let told = store.record(Recorded::new(current(40), entry(40))).await;
     assert_full(told, folder);
     assert_eq!(
         CurrentDocument::parse(&read("current.json")),
@@ -143,7 +149,10 @@ pub async fn fill(store: &Store, location: &StoreLocation) {
 
     // Someone made room, and what is missing is done.
     fs::remove_file(folder.join("filler")).unwrap();
-    store.record_switch(current(40), entry(40)).await.unwrap();
+    store
+        .record(Recorded::new(current(40), entry(40)))
+        .await
+        .unwrap();
     let history = History::parse(&read("history.json")).unwrap();
     let newest = history.entries().last();
     assert_eq!(newest.map(|entry| &entry.hash), Some(&hash(40)));

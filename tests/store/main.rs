@@ -6,6 +6,11 @@
 //! environment variable `WAKEGATE_REQUIRE` names `s3`, they fail instead. Effects are looked at from
 //! the other side: files by the file system, objects by plain HTTP.
 
+// Shared with other suites, which use more of it.
+#[allow(dead_code)]
+#[path = "../end_to_end/frame.rs"]
+mod frame;
+
 mod behaviours;
 mod buckets;
 mod folders;
@@ -16,16 +21,12 @@ mod subject;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Handle;
 
 use moto::Moto;
 use subject::{Bench, Kind};
-
-/// For one trial; most take milliseconds. Only there so that nothing hangs.
-const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 
 type Run<T> = fn(T) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -42,10 +43,7 @@ fn main() -> ExitCode {
         return processes::play(&role);
     }
     let args = Arguments::from_args();
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
+    let tokio = frame::tokio();
     let handle = tokio.handle();
 
     let mut trials = Vec::new();
@@ -111,23 +109,12 @@ fn trial<T: Send + 'static>(
     let handle = handle.clone();
     Trial::test(name, move || {
         let bench = bench()?;
-        handle.block_on(async {
-            let body = tokio::spawn(run(bench));
-            let abort = body.abort_handle();
-            let ended = tokio::time::timeout(TRIAL_TIME_MAX, body).await;
-            abort.abort();
-            match ended {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(panicked)) => Err(Failed::from(panicked.to_string())),
-                Err(_) => Err("it does not end".into()),
-            }
-        })
+        handle.block_on(frame::run(run(bench), async || Ok(()), String::new))
     })
 }
 
 fn without_server(reason: &str, is_listing: bool) -> Vec<Trial> {
-    let required = std::env::var("WAKEGATE_REQUIRE").unwrap_or_default();
-    let required = required.split([',', ' ']).any(|one| one == "s3");
+    let required = frame::is_required("s3");
     if !required && !is_listing {
         eprintln!("the trials on buckets are ignored: {reason}");
     }

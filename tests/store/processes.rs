@@ -6,10 +6,10 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 use wakegate::config::StoreLocation;
-use wakegate::store::Store;
+use wakegate::store::{Recorded, Store};
 
 use crate::folders;
-use crate::subject::{Bench, current, entry, open};
+use crate::subject::{Bench, current, entry, open_patient};
 
 /// The variable that has the role.
 pub const ROLE: &str = "STORE_TRIAL_ROLE";
@@ -53,7 +53,7 @@ pub fn append(bench: &Bench, from: u32, count: u32) -> Child {
 pub fn play(role: &OsStr) -> ExitCode {
     let role: Role = serde_json::from_str(role.to_str().unwrap()).unwrap();
     let location = StoreLocation::parse(&role.location, Path::new("/")).unwrap();
-    let store = open(&location, role.endpoint).unwrap();
+    let store = open_patient(&location, role.endpoint).unwrap();
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -75,7 +75,10 @@ pub fn play(role: &OsStr) -> ExitCode {
 
 async fn switch(store: &Store, from: u32) {
     for n in from.. {
-        store.record_switch(current(n), entry(n)).await.unwrap();
+        store
+            .record(Recorded::new(current(n), entry(n)))
+            .await
+            .unwrap();
         println!("{n}");
     }
 }

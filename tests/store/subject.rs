@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -71,13 +72,21 @@ impl Bench {
 
     /// Another gateway's value of the same store.
     pub async fn store(&self) -> Store {
+        self.store_with(StoreLimits::default()).await
+    }
+
+    /// One whose writes wait for those of many others, on a busy machine too.
+    pub async fn patient_store(&self) -> Store {
+        self.store_with(patient()).await
+    }
+
+    async fn store_with(&self, limits: StoreLimits) -> Store {
+        if let Kind::Bucket(moto) = &self.kind {
+            moto.make_bucket(&self.bucket).await;
+        }
         match &self.kind {
             Kind::Memory => self.in_memory.clone(),
-            Kind::Folder => open(&self.location(), None).unwrap(),
-            Kind::Bucket(moto) => {
-                moto.make_bucket(&self.bucket).await;
-                open(&self.location(), self.endpoint()).unwrap()
-            }
+            _ => at_with_limits(&self.location(), self.endpoint(), limits).unwrap(),
         }
     }
 
@@ -169,22 +178,38 @@ pub fn random_name() -> String {
     format!("wakegate-test-{:016x}", fastrand::u64(..))
 }
 
-pub fn open(location: &StoreLocation, endpoint: Option<String>) -> Result<Store, StoreError> {
+fn patient() -> StoreLimits {
+    StoreLimits {
+        operation: Duration::from_secs(120),
+        lock: Duration::from_secs(120),
+        ..StoreLimits::default()
+    }
+}
+
+/// Another process's value of it; its writes wait for those of many others.
+pub fn open_patient(
+    location: &StoreLocation,
+    endpoint: Option<String>,
+) -> Result<Store, StoreError> {
+    at_with_limits(location, endpoint, patient())
+}
+
+fn at_with_limits(
+    location: &StoreLocation,
+    endpoint: Option<String>,
+    limits: StoreLimits,
+) -> Result<Store, StoreError> {
     let options = StoreOptions {
         endpoint,
         ..StoreOptions::default()
     };
-    Store::open(location, &options, credentials)
+    Store::open_with_limits(location, &options, credentials, limits)
 }
 
 pub fn open_with_limits(endpoint: &str, bucket: &str, limits: StoreLimits) -> Store {
-    let options = StoreOptions {
-        endpoint: Some(endpoint.to_owned()),
-        ..StoreOptions::default()
-    };
     let location = format!("s3://{bucket}/apps/shop");
     let location = StoreLocation::parse(&location, Path::new("/")).unwrap();
-    Store::open_with_limits(&location, &options, credentials, limits).unwrap()
+    at_with_limits(&location, Some(endpoint.to_owned()), limits).unwrap()
 }
 
 pub fn credentials(name: &str) -> Option<String> {

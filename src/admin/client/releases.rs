@@ -11,6 +11,9 @@ use super::{CALL_TIMEOUT, Client, ClientError, SEGMENT};
 /// A launch pulls an image and waits for health; the gateway ends it by its own limits.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(3_600);
 
+/// What still uses the release, such as a script that names it, has the gateway's `drain_timeout`.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// A stored launch configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Stored {
@@ -40,7 +43,16 @@ pub struct Switched {
     pub from: Option<String>,
     pub canary: bool,
     pub unchanged: bool,
+    pub gave_up: Option<String>,
     pub pending: bool,
+}
+
+/// A launched release that was taken away.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Discarded {
+    pub app: String,
+    pub hash: String,
+    pub revision: String,
 }
 
 /// An application as the gateway shows it, as far as the command line reads it.
@@ -91,6 +103,9 @@ pub struct LaunchPhase {
 pub struct Counted {
     pub requests: u64,
     pub failed: u64,
+    /// Of the failed ones, those that are none of the requests.
+    #[serde(default)]
+    pub unanswered: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -145,6 +160,13 @@ impl Client {
     ) -> Result<Switched, ClientError> {
         let body = json!({ "app": app, "from": from, "by": by });
         self.call(Method::POST, "/rollback", Some(&body), LAUNCH_TIMEOUT)
+            .await
+    }
+
+    /// Takes a launched release away that was not switched to.
+    pub async fn discard(&self, app: Option<&str>, hash: &str) -> Result<Discarded, ClientError> {
+        let body = json!({ "app": app, "hash": hash });
+        self.call(Method::POST, "/discard", Some(&body), DISCARD_TIMEOUT)
             .await
     }
 

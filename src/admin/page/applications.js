@@ -34,7 +34,13 @@ export function application({ app }) {
   });
   const close = button("Maintenance", { slot, run: () => maintain("up"), question: maintenanceQuestion });
   const reopen = button("End maintenance", { name: `End the maintenance of ${app}`, slot, run: () => maintain("down"), kind: "strong" });
-  const back = button("Roll back", { slot, question: backQuestion, run: async () => said(await ask("POST", "rollback", { app, by: BY })) });
+  // What the question named: when somebody else was faster, another release must not be left in its place.
+  let leaving = null;
+  const back = button("Roll back", {
+    slot,
+    question: backQuestion,
+    run: async () => said(await ask("POST", "rollback", leaving ? { app, by: BY, from: leaving } : { app, by: BY })),
+  });
 
   async function maintain(way) {
     await ask("POST", `maintenance/${way}`, { app });
@@ -49,6 +55,7 @@ export function application({ app }) {
   function backQuestion() {
     const to = find(now, now.previous);
     const from = find(now, now.current);
+    leaving = now.canary ? null : now.current;
     if (now.canary) {
       return {
         title: `Give up the canary of ${app}?`,

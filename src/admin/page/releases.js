@@ -111,6 +111,7 @@ function release(app) {
   const buttons = {
     launch: button("Launch", { slot, run: launch }),
     wake: button("Wake", { slot, run: wake }),
+    discard: button("Discard", { slot, run: discard, question: discardQuestion }),
     canary: button("Canary", { slot, run: canary, question: canaryQuestion }),
     switch: button("Switch", { slot, run: switchTo, question: switchQuestion, kind: "strong" }),
   };
@@ -128,6 +129,17 @@ function release(app) {
   async function canary() {
     await order("switch", { canary: true, by: BY });
     return `${named(now.release)} is the canary: the scripts say which requests it gets.`;
+  }
+  async function discard() {
+    await order("discard");
+  }
+  function discardQuestion() {
+    const { release } = now;
+    return {
+      title: `Discard ${named(release)} of ${app}?`,
+      text: `Its container and its image are removed. Its launch configuration (${short(release.hash)}) stays in the store.`,
+      yes: "Discard",
+    };
   }
   function switchQuestion() {
     const { release, current } = now;
@@ -186,11 +198,12 @@ function release(app) {
   function offer(release, current, isLaunching) {
     const has = release.phase !== "absent" && !isLaunching;
     const isOther = release !== current;
-    for (const [key, label] of [["launch", "Launch"], ["wake", "Wake"], ["switch", "Switch"], ["canary", "Canary"]]) {
+    for (const [key, label] of [["launch", "Launch"], ["wake", "Wake"], ["discard", "Discard"], ["switch", "Switch"], ["canary", "Canary"]]) {
       call(buttons[key], label, `${label} ${name()}`);
     }
     show(buttons.launch, release.phase === "absent" && !isLaunching);
     show(buttons.wake, has && Boolean(release.workload) && isAsleep(release.phase));
+    show(buttons.discard, release.role === "candidate" && !isLaunching);
     show(buttons.switch, has && isOther);
     show(buttons.canary, has && isOther && Boolean(current) && release.role !== "canary");
   }
@@ -209,6 +222,7 @@ function details(release, view, isLaunching) {
 /** What a switch or a way back has done, in a sentence. */
 export function said(switched) {
   const name = named(switched);
+  if (switched.gave_up) return `The canary ${short(switched.gave_up)} is given up; all requests go to ${name}.`;
   if (switched.unchanged) return `${name} was current already; nothing has changed.`;
   if (switched.pending) return `${name} is current. The store has not taken it yet; that is tried until it does.`;
   return `${name} is current.`;

@@ -1,7 +1,8 @@
 // The page as a whole: follows the status, draws it, and says how old it is.
 
-import { announce, keyed, put, set } from "./dom.js";
-import { follow, onTokenNeeded } from "./api.js";
+import { announce, keyed, put, set, show } from "./dom.js";
+import { button, place } from "./actions.js";
+import { ask, follow, onTokenNeeded } from "./api.js";
 import { duration, sentence, several, timeOfDay } from "./format.js";
 import { application, troublesOf } from "./applications.js";
 import { scripts } from "./scripts.js";
@@ -31,12 +32,39 @@ function drawStatus(status) {
   put(at("engine-reason"), status.engine.reason ? sentence(status.engine.reason) : "");
   put(at("totals"), totals(status.workloads));
   at("no-applications").hidden = status.apps.length > 0;
+  drawAll(status.apps);
   const items = status.apps.map((app) => ({ app: app.app, status: app, views }));
   keyed(applications, items, (item) => item.app, card);
   workloadList.update(status.workloads);
   troubles = status.apps.reduce((sum, app) => sum + troublesOf(app), status.engine.up ? 0 : 1);
   set(document.body, "data-state", "seen");
   drawTitle();
+}
+
+/** What can be done with all applications at once, where there is more than one. */
+const slot = place();
+const closeAll = button("Maintenance of all", {
+  slot,
+  run: () => ask("POST", "maintenance/up", {}).then(() => "All applications are closed for maintenance."),
+  question: () => ({
+    title: "Close all applications for maintenance?",
+    text: "Every new request to any of them is answered 503 until the maintenance is ended. What is under way ends as usual.",
+    yes: "Close them",
+  }),
+});
+const reopenAll = button("End maintenance of all", {
+  slot,
+  run: () => ask("POST", "maintenance/down", {}).then(() => "The maintenance of all applications is ended."),
+  kind: "strong",
+});
+at("all-applications").append(closeAll, reopenAll);
+at("all-applications-slot").append(slot);
+
+function drawAll(apps) {
+  const closed = apps.filter((app) => app.door === "maintenance").length;
+  at("all-applications").hidden = apps.length < 2;
+  show(closeAll, closed < apps.length);
+  show(reopenAll, closed > 0);
 }
 
 function card(item) {

@@ -24,15 +24,17 @@ export function traffic(app) {
   };
 }
 
-function beginning({ last_switch: last }) {
-  return last ? `Since the last switch, ${moment(last.at)} (${ago(last.at)})` : "Since the gateway's start";
+function beginning({ last_switch: last, counted_since: start }) {
+  // What an earlier gateway has counted since the switch is gone with it.
+  const isOlder = !last || Date.parse(last.at) < Date.parse(start);
+  return isOlder ? `Since the gateway's start, ${moment(start)} (${ago(start)})` : `Since the last switch, ${moment(last.at)} (${ago(last.at)})`;
 }
 
 /** One line for all, and one for each release that had something to do where that says more. */
 function lines(status, period) {
   const all = { key: "all", name: "all releases", total: true, counts: status[period] };
   const each = status.releases
-    .filter((release) => release[period]?.requests > 0 || release[period]?.turned_over > 0)
+    .filter((release) => release[period]?.requests > 0 || release[period]?.turned_over > 0 || release[period]?.unanswered > 0)
     .map((release) => ({ key: release.hash, name: named(release), hash: release.hash, counts: release[period] }));
   const isTheOnlyOne = each.length === 1 && each[0].counts.requests === all.counts.requests;
   return isTheOnlyOne ? each : [all, ...each];
@@ -66,7 +68,7 @@ function line() {
         putWhole(cells[at], count(number), exactly(number));
         set(cells[at], "class", `number${number === 0 ? " zero" : ""}${at === 5 && number > 0 ? " bad" : ""}`);
       });
-      const all = counts.requests + counts.turned_over;
+      const all = counts.requests + counts.turned_over + counts.unanswered;
       const share = all > 0 ? Math.min(counts.failed / all, 1) : 0;
       putWhole(failed, counts.failed > 0 ? `${count(counts.failed)} (${percent(share)})` : "0", exactly(counts.failed));
       put(more, reasons(counts));
@@ -86,6 +88,7 @@ function reasons(counts) {
     [counts.connect_errors, "not connected"],
     [counts.gateway_errors, "answered by the gateway"],
     [counts.turned_over, "turned over to the current release"],
+    [counts.unanswered, "failed without an answer"],
   ];
   return parts.filter(([number]) => number > 0).map(([number, text]) => ` ${count(number)} ${text}`).join(",");
 }

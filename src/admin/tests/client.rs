@@ -107,9 +107,42 @@ async fn an_answer_of_another_program_is_told_as_such() {
             .write_all(b"220 mail.example ESMTP\r\n")
             .await
             .unwrap();
+        // It stays open: a connection that breaks would say something else.
+        stream
     });
     let client = Client::new(Listen::Tcp(address), None);
     let error = client.list().await.unwrap_err();
     assert!(matches!(error, ClientError::Garbled { .. }), "{error}");
-    other.await.unwrap();
+    drop(other.await.unwrap());
+}
+
+/// Takes a call, sends `begun` of an answer, and ends; with `by_reset` as a killed gateway does.
+async fn ends_during_a_call(begun: &'static [u8], by_reset: bool) -> ClientError {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ending = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut read = vec![stream.read_u8().await.unwrap()];
+        // What is left unread makes the kernel reset the connection.
+        while !by_reset && !read.ends_with(b"\r\n\r\n") {
+            read.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(begun).await.unwrap();
+    });
+    let client = Client::new(Listen::Tcp(address), None);
+    let error = client.list().await.unwrap_err();
+    ending.await.unwrap();
+    error
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_during_a_call_is_told_as_gone() {
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
+    let chunk = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n";
+    for begun in [&b""[..], b"HTTP/1.1 200", half, chunk] {
+        for by_reset in [false, true] {
+            let error = ends_during_a_call(begun, by_reset).await;
+            assert!(matches!(error, ClientError::Gone { .. }), "{error}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Who is let in: the Host header, requests of other sites, the token.
 
 use super::*;
+use crate::log::captured::Captured;
 
 const SPEC: &str = r#"{"name":"web-1","image":"web:1"}"#;
 const JSON: &str = "Content-Type: application/json";
@@ -164,30 +165,13 @@ async fn a_wrong_token_is_refused_and_not_repeated() {
 
 #[tokio::test]
 async fn the_token_is_in_no_log_line() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let log = Log::default();
-    let to = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || to.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Captured::begin(tracing::Level::TRACE);
     let house = house_with(&with_token("hunter2-right")).await;
     for token in ["hunter2-right", "hunter2-wrong"] {
         let header = format!("Authorization: Bearer {token}");
         house.ask("GET", "/deploy", &[&header], "").await;
     }
-    let text = String::from_utf8_lossy(&log.0.lock()).into_owned();
+    let text = log.text();
     assert!(text.contains("the admin API listens on"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -36,7 +36,8 @@ pub struct Deploy {
     /// How long it may take to get healthy, such as 90s
     #[arg(long, value_name = "TIME", requires = "health")]
     health_timeout: Option<String>,
-    /// Pull the image also where the engine has it
+    /// Pull the image also where the engine has it. A release that has a container keeps it, with a
+    /// warning when the image is another one by now: that needs another --revision
     #[arg(long, conflicts_with = "file")]
     pull: bool,
     /// Arguments in place of the image's own command, after --
@@ -68,17 +69,25 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl Deploy {
     pub(super) async fn run(self) -> Result<(), Failure> {
+        let configuration = self.configuration()?;
         let (client, by) = self.common.open()?;
         let app = self.app.as_str();
-        let stored = client.store(app, self.configuration()?).await?;
+        let stored = client.store(app, configuration).await?;
         for warning in &stored.warnings {
             eprintln!("warning: {warning}");
         }
         eprintln!("stored as {}", stored.hash);
-        launch(&client, app, &stored.hash).await?;
-        let switched = client
-            .switch(Some(app), &stored.hash, self.canary, &by)
-            .await?;
+        let launched = launch(&client, app, &stored.hash).await?;
+        let switching = client.switch(Some(app), &stored.hash, self.canary, &by);
+        let switched = match switching.await {
+            Ok(switched) => switched,
+            Err(error) => {
+                if !launched.existing {
+                    take_away(&client, app, &stored.hash).await;
+                }
+                return Err(error.into());
+            }
+        };
         say(&show::switched(&switched));
         if switched.canary || switched.unchanged {
             return Ok(());
@@ -128,10 +137,11 @@ impl Deploy {
                 return Ok(Some(format!("the new release failed: {reason}")));
             }
             let counted = &release.since_last_switch;
-            if counted.failed >= FAILURES_MIN && counted.failed * 2 >= counted.requests {
+            let all = counted.requests + counted.unanswered;
+            if counted.failed >= FAILURES_MIN && counted.failed * 2 >= all {
                 return Ok(Some(format!(
-                    "{} of {} requests to the new release failed",
-                    counted.failed, counted.requests
+                    "{} of {all} requests to the new release failed",
+                    counted.failed
                 )));
             }
         }
@@ -139,16 +149,20 @@ impl Deploy {
     }
 
     /// The bytes to store.
-    fn configuration(&self) -> anyhow::Result<Vec<u8>> {
+    fn configuration(&self) -> Result<Vec<u8>, Failure> {
         if let Some(file) = &self.file {
-            return std::fs::read(file).with_context(|| format!("reading {}", file.display()));
+            let read = std::fs::read(file);
+            return Ok(read.with_context(|| format!("reading {}", file.display()))?);
         }
         let revision = match (&self.revision, &self.image) {
             (Some(revision), _) => revision.clone(),
             (None, Some(image)) => tag_of(image)
-                .ok_or_else(|| anyhow!("{image:?} has no tag: say --revision"))?
+                .ok_or_else(|| Failure::Usage(format!("{image:?} has no tag: say --revision")))?
                 .to_owned(),
-            (None, None) => return Err(anyhow!("say --image, --revision or --file")),
+            (None, None) => {
+                let missing = "say --image, --revision or --file";
+                return Err(Failure::Usage(missing.to_owned()));
+            }
         };
         let mut configuration = Map::new();
         let mut set = |key: &str, value: Option<Value>| {
@@ -176,8 +190,19 @@ impl Deploy {
             set("health", Some(health));
         }
         set("pull", self.pull.then(|| "always".into()));
-        let text = serde_json::to_string_pretty(&configuration)?;
+        let text = serde_json::to_string_pretty(&configuration).map_err(anyhow::Error::from)?;
         Ok(text.into_bytes())
+    }
+}
+
+/// After a switch that was refused: what this command has launched is not to run on.
+async fn take_away(client: &Client, app: &str, hash: &str) {
+    let short = &hash[..8.min(hash.len())];
+    match client.discard(Some(app), hash).await {
+        Ok(_) => eprintln!("{short} was not switched to and is taken away again"),
+        Err(error) => eprintln!(
+            "{short} may have been switched to or still run beside the current release ({error}): see wakegate status"
+        ),
     }
 }
 

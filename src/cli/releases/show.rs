@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::admin::client::releases::{AppStatus, HistoryEntry, Launched, Part, Switched};
+use crate::admin::client::releases::{
+    AppStatus, Discarded, HistoryEntry, Launched, Part, Switched,
+};
 
 pub fn launched(launched: &Launched) -> String {
     let how = if launched.existing {
@@ -22,6 +24,10 @@ pub fn launched(launched: &Launched) -> String {
 pub fn switched(switched: &Switched) -> String {
     let release = name(&switched.revision, &switched.hash);
     let app = &switched.app;
+    if let Some(canary) = &switched.gave_up {
+        let canary = short(canary);
+        return format!("the canary {canary} of {app} is given up; all requests go to {release}\n");
+    }
     let mut line = match &switched.from {
         _ if switched.canary => {
             format!("{release} is the canary of {app}: it gets what the scripts give it")
@@ -37,6 +43,11 @@ pub fn switched(switched: &Switched) -> String {
         line += "\nthe store has not taken this yet; it is tried again until it does";
     }
     line + "\n"
+}
+
+pub fn discarded(discarded: &Discarded) -> String {
+    let release = name(&discarded.revision, &discarded.hash);
+    format!("{release} of {} is discarded\n", discarded.app)
 }
 
 pub fn entry(entry: &HistoryEntry) -> String {

@@ -15,6 +15,7 @@ fn an_application_is_one_without_a_single_key() {
     let config = parse("[apps.shop]", "/etc/wakegate/gateway.toml", &no_env).unwrap();
     let expected = App {
         store: StoreLocation::File("/etc/wakegate/.wakegate/releases/shop".into()),
+        journal: "/etc/wakegate/.wakegate/journal/shop.json".into(),
         ..App::new(&name)
     };
     assert_eq!(config.apps, BTreeMap::from([(name, expected)]));
@@ -120,6 +121,22 @@ fn two_applications_have_two_stores() {
         errors("[apps.b]\n[apps.a]\nstore = \"file:.wakegate/releases/b\""),
         "gateway.toml:1:7: [apps.b] store: file:.wakegate/releases/b is the store of a too; each application needs its own"
     );
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path).display().to_string();
+    std::fs::create_dir(at("real")).unwrap();
+    std::os::unix::fs::symlink(at("real"), at("link")).unwrap();
+    let stores = |a: &str, b: &str| {
+        format!("[apps.a]\nstore = \"file:{a}\"\n[apps.b]\nstore = \"file:{b}\"")
+    };
+    for same in ["./real/x", "link/x", "link/./y/../x", "nowhere/../real/x"] {
+        let text = stores(&at("real/x"), &at(same));
+        assert!(errors(&text).contains("needs its own"), "{text}");
+    }
+    assert!(read_with(&stores(&at("real/x"), &at("link/y")), &[]).is_ok());
+    assert_eq!(
+        errors("[apps.a]\njournal = \"j\"\n[apps.b]\njournal = \"./j\""),
+        "gateway.toml:4:1: [apps.b] journal: ./j is the journal of a too; each application needs its own"
+    );
     let on = |endpoint: &str| {
         format!("store = \"s3://bucket\"\nstore_endpoint = \"http://{endpoint}\"\n")
     };
@@ -211,10 +228,7 @@ fn an_env_file_is_read_with_the_rest_and_its_errors_are_told_with_theirs() {
     );
     for (name, why) in [
         ("none.env", "cannot be read: No such file or directory"),
-        (
-            "latin.env",
-            "cannot be read: stream did not contain valid UTF-8",
-        ),
+        ("latin.env", "latin.env:1: is not UTF-8"),
         (".", "cannot be read: Is a directory"),
     ] {
         let text = format!("[apps.shop]\nenv_file = {name:?}");

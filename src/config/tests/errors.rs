@@ -142,6 +142,21 @@ fn a_value_of_the_wrong_kind_is_told_what_would_be_right() {
             "host = \"/run/docker.sock\"",
             "\"/run/docker.sock\" is not an engine's address (try \"unix:///var/run/docker.sock\" or \"tcp://127.0.0.1:2375\")",
         ),
+        (
+            "traefik",
+            "api = \"https://traefik\"",
+            "\"https://traefik\": only http:// is spoken here (give it a private listener without TLS)",
+        ),
+        (
+            "traefik",
+            "api = \"traefik:8080\"",
+            "\"traefik:8080\" is not an HTTP address (try \"http://127.0.0.1:8080\")",
+        ),
+        (
+            "traefik",
+            "api = \"http://me:secret@traefik\"",
+            "a user's name or password in an address is not supported: nothing is sent along here (give it a private listener that asks for none)",
+        ),
         ("spec", "cpus_max = 0", "0 is out of range (0.01 to 4096)"),
         (
             "spec",
@@ -224,10 +239,10 @@ fn what_stands_in_no_table_or_is_none_is_told_where_it_belongs() {
 gateway.toml:1:1: listen: stands in no table (did you mean [public]?)
 gateway.toml:2:1: hold is a table (write [hold] on a line of its own)
 gateway.toml:3:1: banana: unknown key, and in no table (there are [public], [admin], [runtime], \
-[docker], [process], [scripts], [vars], [hold], [lifecycle], [upstream], [spec], [apps], [log])
+[docker], [process], [scripts], [vars], [hold], [lifecycle], [upstream], [traefik], [spec], [apps], [log])
 gateway.toml:4:3: log is a table (write [log] on a line of its own)
 gateway.toml:5:2: [pear]: unknown table (there are [public], [admin], [runtime], [docker], \
-[process], [scripts], [vars], [hold], [lifecycle], [upstream], [spec], [apps], [log])"
+[process], [scripts], [vars], [hold], [lifecycle], [upstream], [traefik], [spec], [apps], [log])"
     );
     assert_eq!(
         errors("hold = 5\n[hold]\n"),

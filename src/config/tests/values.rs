@@ -21,6 +21,7 @@ fn every_key_reaches_its_place() {
         workers = 3
         trusted_proxies = ["10.0.0.0/8", "::1"]
         head_timeout = "1m30s"
+        idle_timeout = "3m"
         head_bytes_max = 0x4000
         headers_max = 50
         body_bytes_max = "1.5 MB"
@@ -79,6 +80,11 @@ fn every_key_reaches_its_place() {
         response_timeout = "19s"
         idle_connections_max = 20
         idle_timeout = "21s"
+        [traefik]
+        api = "http://traefik:8080/base/"
+        metrics = "http://[::1]:8082/metrics"
+        route_timeout = "22s"
+        settle_time = "0s"
         [spec]
         allow_binds = ["/srv"]
         allow_privileged = true
@@ -93,6 +99,7 @@ fn every_key_reaches_its_place() {
         store_endpoint = "https://s3.example:9000/"
         store_region = "eu-1"
         store_path_style = false
+        journal = "j.json"
         registry = "registry.example:5000/team"
         registry_credentials = "c.json"
         keep = 0
@@ -119,6 +126,7 @@ fn every_key_reaches_its_place() {
             workers: 3,
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
             head_timeout: s(90),
+            idle_timeout: s(180),
             head_bytes_max: 16_384,
             headers_max: 50,
             body_bytes_max: 1_500_000,
@@ -199,6 +207,12 @@ fn every_key_reaches_its_place() {
             idle_connections_max: 20,
             idle_timeout: s(21),
         },
+        traefik: Traefik {
+            api: Some("http://traefik:8080/base".to_owned()),
+            metrics: Some("http://[::1]:8082/metrics".to_owned()),
+            route_timeout: s(22),
+            settle_time: s(0),
+        },
         spec: SpecPolicy {
             binds: vec!["/srv".to_owned()],
             privileged: true,
@@ -222,6 +236,7 @@ fn every_key_reaches_its_place() {
                         region: Some("eu-1".to_owned()),
                         path_style: Some(false),
                     },
+                    journal: PathBuf::from("j.json"),
                     registry: "registry.example:5000/team".to_owned(),
                     registry_credentials: Some(PathBuf::from("c.json")),
                     env_file: None,

@@ -69,6 +69,19 @@ struct Status {
     left: String,
 }
 
+#[derive(Debug, Serialize)]
+struct UsageReport {
+    /// Requests, streams and websockets that go on.
+    current: usize,
+    /// All since its start.
+    requests: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct InUseQuery {
+    ms: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 struct SlowQuery {
     ms: Option<u64>,
@@ -105,8 +118,15 @@ impl Minion {
     pub async fn answer(&self, request: Request<Body>, peer: SocketAddr) -> Response {
         let (parts, body) = request.into_parts();
         let what = parts.uri.path().rsplit('/').next().unwrap_or_default();
-        if what == "status" {
-            return self.status();
+        // What machines ask is no use of it.
+        match what {
+            "status" => return self.status(),
+            "usage" => return self.usage_report(),
+            "in-use" => {
+                let answer = self.in_use(&parts.uri);
+                return answer.unwrap_or_else(BadRequest::into_response);
+            }
+            _ => {}
         }
         let current = self.usage.begin();
         let answer = match what {
@@ -134,6 +154,27 @@ impl Minion {
         };
         let status = if code.as_u16() < 400 { "ok" } else { "failing" };
         (code, Json(Status { status, left })).into_response()
+    }
+
+    fn usage_report(&self) -> Response {
+        let report = UsageReport {
+            current: self.usage.current(),
+            requests: self.usage.begun(),
+        };
+        Json(report).into_response()
+    }
+
+    /// 200 when it is in use, or was in the last `ms` milliseconds; 204 when it was not.
+    fn in_use(&self, uri: &Uri) -> Result<Response, BadRequest> {
+        let InUseQuery { ms } = query(uri)?;
+        let lately = Duration::from_millis(ms.unwrap_or(1000));
+        let was_used = self.usage.begun() > 0 && self.usage.idle_time() < lately;
+        let code = if was_used {
+            StatusCode::OK
+        } else {
+            StatusCode::NO_CONTENT
+        };
+        Ok(code.into_response())
     }
 
     async fn slow(

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub struct Usage {
     state: Mutex<State>,
+    /// Uses so far, those included that have ended.
+    begun: AtomicU64,
     /// Told when the last use ends.
     idle: Notify,
 }
@@ -37,11 +40,26 @@ impl Usage {
             state: Mutex::new(State::Idle {
                 since: Instant::now(),
             }),
+            begun: AtomicU64::new(0),
             idle: Notify::new(),
         })
     }
 
+    /// How many uses have begun.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// How many go on.
+    pub fn current(&self) -> usize {
+        match *self.state.lock() {
+            State::InUse { uses } => uses,
+            State::Idle { .. } => 0,
+        }
+    }
+
     pub fn begin(self: &Arc<Self>) -> Use {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         *state = match *state {
             State::InUse { uses } => State::InUse { uses: uses + 1 },
@@ -144,6 +162,7 @@ mod tests {
         drop(first);
         assert!(tokio::time::timeout(10 * MINUTE, &mut idle).await.is_err());
         assert_eq!(usage.idle_time(), Duration::ZERO);
+        assert_eq!((usage.current(), usage.begun()), (1, 2));
         drop(second);
         idle.await;
         assert_eq!(begun.elapsed().as_secs(), 21 * 60);

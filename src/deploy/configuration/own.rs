@@ -64,7 +64,7 @@ fn key(problems: &mut Problems, member: &Member, read: &mut LaunchConfiguration)
         return;
     }
     match name {
-        "image" => read.image = values::checked_text(problems, name, node, values::word),
+        "image" => read.image = values::checked_text(problems, name, node, values::image),
         "revision" => read.revision = revision(problems, node).unwrap_or_default(),
         "command" => read.command = values::list(problems, name, node),
         "envs" => {

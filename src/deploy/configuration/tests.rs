@@ -121,6 +121,12 @@ fn a_revision_alone_will_do_and_null_is_as_if_it_were_not_there() {
 }
 
 #[test]
+fn a_mark_of_the_byte_order_is_passed_over() {
+    let marked = own("\u{feff}{\"revision\": \"1\"}");
+    assert_eq!(marked, own(r#"{"revision": "1"}"#));
+}
+
+#[test]
 fn a_size_is_bytes_or_has_a_unit() {
     for (typed, bytes) in [
         ("1", 1),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::json::{Member, Node, Value, place};
 use super::{ConfigurationError, ConfigurationProblem};
 use crate::config::suggest;
+use crate::runtime::reference::{ImageReference, is_id};
 use crate::spec::HealthCheck;
 
 /// So many problems, and so many warnings, are told of one configuration.
@@ -187,7 +188,20 @@ pub fn checked_text(
     }
 }
 
-/// A word of the engine's, such as an image or a network.
+/// An image's name, or the id of one that the engine has.
+pub fn image(text: &str) -> Result<(), String> {
+    word(text)?;
+    if is_id(text) {
+        return Ok(());
+    }
+    let reference = text.parse::<ImageReference>();
+    reference.map(drop).map_err(|error| {
+        let shown = shortened(text);
+        format!("{shown:?} does not name an image: {}", error.reason())
+    })
+}
+
+/// A word of the engine's, such as a network.
 pub fn word(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("is empty".to_owned());
@@ -299,7 +313,7 @@ where
         expected(problems, field, node, "a whole number");
         return None;
     };
-    let Some(wide) = number.as_i128() else {
+    let Some(wide) = integral(number) else {
         problems.add(field, node.at, format!("{number} is not a whole number"));
         return None;
     };
@@ -313,6 +327,13 @@ where
         );
     }
     fitting
+}
+
+/// A number that is whole, however it is written: `6.7e7` is (RFC 8259 §6 knows no other kinds).
+fn integral(number: &serde_json::Number) -> Option<i128> {
+    let whole = || number.as_f64().filter(|number| number.fract() == 0.0);
+    // Past the range of integers, of which none is used to its end, the nearest one is meant.
+    number.as_i128().or_else(|| Some(whole()? as i128))
 }
 
 /// A number of cores.
@@ -331,7 +352,7 @@ pub fn cores(problems: &mut Problems, field: &str, node: &Node) -> Option<f64> {
 /// A number of bytes, or text such as `256MiB`.
 pub fn size(problems: &mut Problems, field: &str, node: &Node) -> Option<u64> {
     let bytes = match &node.value {
-        Value::Number(number) => number.as_u64(),
+        Value::Number(number) => integral(number).and_then(|bytes| u64::try_from(bytes).ok()),
         Value::Text(text) => text.parse::<bytesize::ByteSize>().ok().map(|b| b.as_u64()),
         _ => {
             expected(problems, field, node, "a size");

@@ -1,5 +1,7 @@
 //! A launch configuration as wunderproxy wrote it: what the gateway does otherwise is a warning.
 
+use std::collections::BTreeSet;
+
 use super::json::{Member, Node, Value};
 use super::values::{self, Problems, TOLD_MAX, below, members, shortened};
 use super::{LaunchConfiguration, Pull, tag_of};
@@ -50,10 +52,7 @@ pub fn read(problems: &mut Problems, all: &[&Member]) -> (LaunchConfiguration, V
             _ => warnings.unknown("", member),
         }
     }
-    if !has_revision
-        && let Some(tag) = read.image.as_deref().and_then(tag_of)
-        && values::revision(tag).is_ok()
-    {
+    if !has_revision && let Some(tag) = read.image.as_deref().and_then(tag_of) {
         read.revision = tag.to_owned();
     }
     (read, warnings.0)
@@ -88,7 +87,7 @@ fn image(problems: &mut Problems, field: &str, node: &Node) -> Option<String> {
     match &node.value {
         // Go writes what is not set like this.
         Value::Text(text) if text.is_empty() => None,
-        _ => values::checked_text(problems, field, node, values::word),
+        _ => values::checked_text(problems, field, node, values::image),
     }
 }
 
@@ -118,9 +117,10 @@ fn envs(
     }
 }
 
-/// The lowest TCP port.
+/// The lowest TCP port; which of several is the application's nobody says.
 fn port(problems: &mut Problems, warnings: &mut Warnings, field: &str, node: &Node) -> Option<u16> {
-    let mut lowest: Option<u16> = None;
+    let exposed = field;
+    let mut ports = BTreeSet::new();
     for member in members(problems, field, node)? {
         let field = below(field, &member.name);
         let name = member.name.as_str();
@@ -128,7 +128,7 @@ fn port(problems: &mut Problems, warnings: &mut Warnings, field: &str, node: &No
         let (number, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
         match (number.parse(), protocol) {
             (Ok(port), "tcp") if port != 0 => {
-                lowest = Some(lowest.map_or(port, |lowest| lowest.min(port)));
+                ports.insert(port);
             }
             (Ok(_), "udp" | "sctp") => {
                 warnings.add(
@@ -139,7 +139,15 @@ fn port(problems: &mut Problems, warnings: &mut Warnings, field: &str, node: &No
             _ => problems.add(&field, member.at, "is not a port (try \"9292/tcp\")"),
         }
     }
-    lowest
+    let lowest = ports.first().copied()?;
+    if ports.len() > 1 {
+        let why = format!(
+            "has {} TCP ports, of which the lowest, {lowest}, gets the requests",
+            ports.len()
+        );
+        warnings.add(exposed, &why);
+    }
+    Some(lowest)
 }
 
 /// A list, or the one word that the engine takes for one.

@@ -171,6 +171,20 @@ fn a_file_is_read_up_to_a_limit() {
     );
 }
 
+#[test]
+fn what_is_not_utf_8_is_told_with_its_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.env");
+    let shown = path.display();
+    std::fs::write(&path, b"A=1\r\n# caf\xe9\nB='\nhunter2\xff\xfe'\nC\n\xc3").unwrap();
+    let expected = [2, 4, 6].map(|line| format!("{shown}:{line}: is not UTF-8"));
+    assert_eq!(load(&path).unwrap_err(), expected);
+
+    // Each of its lines is wrong, and only so many are told.
+    std::fs::write(&path, b"\xff\n".repeat(10_000)).unwrap();
+    assert_eq!(load(&path).unwrap_err().len(), ERRORS_MAX);
+}
+
 /// How a value is written.
 #[derive(Debug, Clone, Copy)]
 enum Style {

@@ -48,15 +48,27 @@ pub enum DeployError {
     NoCurrent { app: AppName },
     #[error("release {} is the current one", .0.short())]
     IsCurrent(ReleaseHash),
+    /// It is current, or a canary.
+    #[error("release {} gets requests: switch to another one first, or go back", .0.short())]
+    InUse(ReleaseHash),
+    /// Only what was launched and not switched to can be discarded.
+    #[error("release {} is not one that was launched and not switched to", .0.short())]
+    NoCandidate(ReleaseHash),
     /// It was to be left, and is not the current one any more.
     #[error("release {} is not the current one", .0.short())]
     NotCurrent(ReleaseHash),
-    /// The engine has releases of which the store has nothing.
+    /// The engine or the journal tells of releases of which the store has nothing.
     #[error(
-        "the store {0} has nothing of the releases that the engine has: it may not be the right one, \
-         or it is not there"
+        "the store {place} has nothing of the releases that there are: it may not be the right one, or \
+         it is not there (to begin with an empty store, remove the containers of the releases and the \
+         journal {journal})"
     )]
-    StoreIsEmpty(String),
+    StoreIsEmpty { place: String, journal: String },
+    /// What was written there is not there any more.
+    #[error(
+        "the store {0} has lost what was in it, or it is not there: it has no current.json any more"
+    )]
+    StoreIsLost(String),
     #[error("another change of {0}'s current release is under way")]
     Busy(AppName),
     #[error("not done within {} s; it goes on", .0.as_secs())]

@@ -12,11 +12,11 @@ use super::{DeployError, Managed, now};
 use crate::deploy::configuration::{LaunchConfiguration, Pull};
 use crate::deploy::route::Release;
 use crate::deploy::stats::Stats;
-use crate::lifecycle::fleet::OrderError;
+use crate::lifecycle::fleet::{OrderError, View};
 use crate::names::{ReleaseHash, WorkloadName};
 use crate::runtime::credentials::Credentials;
 use crate::runtime::reference::{ImageReference, NotAReference};
-use crate::runtime::{InstanceId, PullProgress, RuntimeError};
+use crate::runtime::{ImageFacts, InstanceId, PullProgress, RuntimeError};
 use crate::spec::WorkloadSpec;
 
 /// The last lines of a failed release's log that are told.
@@ -40,7 +40,7 @@ impl Managed {
             let under_way = state
                 .candidates
                 .get(hash)
-                .filter(|candidate| candidate.outcome.borrow().is_none());
+                .filter(|candidate| !candidate.is_over());
             match under_way {
                 Some(candidate) => candidate.outcome.subscribe(),
                 None => {
@@ -108,6 +108,16 @@ impl Managed {
             }
         }
         self.tell();
+        self.tidy().await;
+    }
+
+    /// Waits until a container of this release that is being removed is gone.
+    async fn gone(&self, hash: &ReleaseHash) {
+        let mut changes = self.changed.subscribe();
+        while self.state.lock().leaving.contains(hash) {
+            // It ends with its sender, which is this application's own.
+            let _ = changes.changed().await;
+        }
     }
 
     /// Everything from the stored bytes to a healthy container. On an error nothing that it has made
@@ -117,17 +127,55 @@ impl Managed {
         hash: &ReleaseHash,
     ) -> Result<Launched, DeployError> {
         let began = self.clock.now();
-        let (release, configuration, warnings) = self.read(hash).await?;
+        let (release, configuration, mut warnings) = self.read(hash).await?;
+        self.gone(hash).await;
         let existing = self.container(hash);
+        let image = &release.spec.image;
+        let was_there = match &existing {
+            Some(view) => {
+                let another = self.another_image(hash, &configuration, image, view);
+                warnings.extend(another.await);
+                None
+            }
+            None => self.image(image).await?,
+        };
+        let has_image = existing.is_some() || was_there.is_some();
+        let launched = self
+            .launch_with(hash, &release, &configuration, existing.as_ref(), has_image)
+            .await;
+        if launched.is_err() && existing.is_none() {
+            self.leave_image(image, was_there.as_ref()).await;
+        }
+        Ok(Launched {
+            app: self.name.clone(),
+            hash: hash.clone(),
+            revision: release.revision.clone(),
+            workload: launched?,
+            image: image.clone(),
+            existing: existing.is_some(),
+            warnings,
+            took_ms: self.clock.now().since(began).as_millis() as u64,
+        })
+    }
+
+    /// From the image to the healthy container, whose name it gives.
+    async fn launch_with(
+        &self,
+        hash: &ReleaseHash,
+        release: &Release,
+        configuration: &LaunchConfiguration,
+        existing: Option<&View>,
+        has_image: bool,
+    ) -> Result<WorkloadName, DeployError> {
         if existing.is_none() {
-            self.have_image(hash, &configuration, &release.spec.image)
-                .await?;
+            let image = &release.spec.image;
+            if !has_image || configuration.pull == Pull::Always {
+                self.bring_image(hash, configuration, image).await?;
+            }
             self.advance(hash, LaunchPhase::Creating);
             self.fleet.deploy(release.spec.clone(), false).await?;
         }
-        let workload = existing
-            .as_ref()
-            .map_or_else(|| release.workload.clone(), |view| view.name.clone());
+        let workload = existing.map_or_else(|| release.workload.clone(), |view| view.name.clone());
         self.advance(hash, LaunchPhase::Checking);
         let health_timeout = configuration.health_timeout(&self.given());
         if let Err(error) = self.wake(hash, &workload, health_timeout).await {
@@ -139,16 +187,38 @@ impl Managed {
             }
             return Err(error);
         }
-        Ok(Launched {
-            app: self.name.clone(),
-            hash: hash.clone(),
-            revision: release.revision.clone(),
-            workload,
-            image: release.spec.image.clone(),
-            existing: existing.is_some(),
-            warnings,
-            took_ms: self.clock.now().since(began).as_millis() as u64,
-        })
+        Ok(workload)
+    }
+
+    pub(super) async fn image(&self, image: &str) -> Result<Option<ImageFacts>, DeployError> {
+        let there = self.runtime.image(image).await;
+        there.map_err(|error| image_error(image, &error))
+    }
+
+    /// After a launch that has no use for what it has brought: that is to go, and its name means again what it meant
+    /// before, since other releases may be made of that.
+    pub(super) async fn leave_image(&self, image: &str, before: Option<&ImageFacts>) {
+        // Removed when no launch is under way: another one may be about to use it.
+        let leave = |image: &str| self.state.lock().left_images.insert(image.to_owned());
+        let (before, now) = match (before, self.runtime.image(image).await) {
+            (None, _) => {
+                leave(image);
+                return;
+            }
+            (Some(before), Ok(Some(now))) if before.id != now.id => (before, now),
+            _ => return,
+        };
+        match self.runtime.name_image(&before.id, image).await {
+            Ok(()) => {
+                leave(&now.id);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    app = %self.name, image, %error,
+                    "the image of a launch that has no use for it keeps its name, which another one had before"
+                );
+            }
+        }
     }
 
     /// Starts a release's container and waits until it is healthy, at most for `health_timeout`; where
@@ -254,18 +324,13 @@ impl Managed {
         admitted.map_err(|refusals| OrderError::NotAllowed(refusals).into())
     }
 
-    /// Sees to it that the engine has the image.
-    async fn have_image(
+    /// Pulls the image, or loads it from the store.
+    pub(super) async fn bring_image(
         &self,
         hash: &ReleaseHash,
         configuration: &LaunchConfiguration,
         image: &str,
     ) -> Result<(), DeployError> {
-        let cannot = |error: RuntimeError| image_error(image, &error);
-        let there = self.runtime.image(image).await.map_err(cannot)?;
-        if there.is_some() && configuration.pull == Pull::Missing {
-            return Ok(());
-        }
         if let Some(key) = &configuration.archive {
             return self.load(hash, key, image).await;
         }
@@ -293,7 +358,7 @@ impl Managed {
             self.advance(hash, LaunchPhase::Pulling { detail });
         };
         let pulled = self.runtime.pull(image, credentials, &progress).await;
-        pulled.map_err(cannot)
+        pulled.map_err(|error| image_error(image, &error))
     }
 
     async fn load(&self, hash: &ReleaseHash, key: &str, image: &str) -> Result<(), DeployError> {
@@ -307,8 +372,7 @@ impl Managed {
         let bytes = archive.bytes.map_err(std::io::Error::other).boxed();
         let loaded = self.runtime.load(bytes).await;
         let loaded = loaded.map_err(|error| image_error(image, &error))?;
-        let there = self.runtime.image(image).await;
-        if there.map_err(|error| image_error(image, &error))?.is_some() {
+        if self.image(image).await?.is_some() {
             return Ok(());
         }
         Err(DeployError::Image {

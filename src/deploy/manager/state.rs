@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::deploy::journal::{Noted, is_later};
 use crate::deploy::manager::error::DeployError;
 use crate::deploy::manager::views::Launched;
-use crate::deploy::plan::{Past, Roles, kept, previous};
-use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
+use crate::deploy::plan::{Keep, Past, Roles, Tally, kept, way_back};
+use crate::deploy::records::{ChangeKind, CurrentDocument, HISTORY_ENTRIES_MAX, HistoryEntry};
 use crate::deploy::route::{Current, Release};
 use crate::deploy::stats::Snapshot;
 use crate::names::ReleaseHash;
@@ -20,6 +21,16 @@ const FAILED_LAUNCHES_MAX: usize = 5;
 #[derive(Debug)]
 pub struct State {
     pub current: Current,
+    /// What made it the current one.
+    pub document: Option<CurrentDocument>,
+    /// The one that was taken up at the start, and is looked after since.
+    pub taken_up: Option<CurrentDocument>,
+    /// The store was seen to have a current release: when it has none, it has lost it.
+    pub is_in_store: bool,
+    /// Why it is still being found out which one is current.
+    pub loading: Option<String>,
+    /// The store tells that no release was ever switched to.
+    pub none_yet: bool,
     pub canary: Option<Arc<Release>>,
     /// Being launched, or launched and not yet switched to.
     pub candidates: BTreeMap<ReleaseHash, Candidate>,
@@ -33,12 +44,26 @@ pub struct State {
     pub history: Vec<HistoryEntry>,
     /// It was read. Until then it is not known which releases are to be kept.
     pub is_history_known: bool,
+    /// Releases that it has told of since the gateway's start, the last one first: a full one forgets
+    /// the oldest.
+    pub once_current: Vec<ReleaseHash>,
     /// Switches that are not in the store yet, oldest first.
     pub unwritten: VecDeque<(CurrentDocument, HistoryEntry)>,
     /// Why that is so, since when.
     pub pending: Option<Pending>,
+    /// So many of them, the oldest, were made before this start of the gateway, and whether they still
+    /// count is not known yet.
+    pub carried_over: usize,
+    /// How the release before the current one did until that was switched to.
+    pub before: Tally,
+    /// The switch that was made a short time ago, for as long as it is looked at how its release does.
+    pub watched: Option<CurrentDocument>,
     pub last_switch: Option<LastSwitch>,
     pub failed: VecDeque<FailedLaunch>,
+    /// Containers that are being removed: they are of no use any more.
+    pub leaving: BTreeSet<ReleaseHash>,
+    /// Images that nothing needs and that could not be removed yet, or that failed launches brought.
+    pub left_images: BTreeSet<String>,
     pub store: Health,
     pub registry: Health,
 }
@@ -48,6 +73,13 @@ pub struct Candidate {
     pub phase: LaunchPhase,
     /// How it went, once that is known.
     pub outcome: watch::Sender<Option<Result<Launched, DeployError>>>,
+}
+
+impl Candidate {
+    /// Its launch is, so that nobody waits for that any more.
+    pub fn is_over(&self) -> bool {
+        self.outcome.borrow().is_some()
+    }
 }
 
 /// How far a launch has come.
@@ -103,21 +135,43 @@ pub enum Health {
     Down { reason: String },
 }
 
+/// What became of the switches that an earlier gateway could not write.
+#[derive(Debug, PartialEq)]
+pub enum CarriedOver {
+    /// There are none.
+    Nothing,
+    /// Somebody else has switched since.
+    Overtaken,
+    /// They are to be written; this is the last one.
+    Counts(CurrentDocument),
+}
+
 impl State {
     pub fn new() -> Self {
         Self {
             current: Current::Loading,
+            document: None,
+            taken_up: None,
+            is_in_store: false,
+            loading: None,
+            none_yet: false,
             canary: None,
             candidates: BTreeMap::new(),
             draining: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
             known: BTreeMap::new(),
             history: Vec::new(),
+            once_current: Vec::new(),
             is_history_known: false,
             unwritten: VecDeque::new(),
+            carried_over: 0,
+            before: Tally::default(),
+            watched: None,
             pending: None,
             last_switch: None,
             failed: VecDeque::new(),
+            leaving: BTreeSet::new(),
+            left_images: BTreeSet::new(),
             store: Health::Unknown,
             registry: Health::Unknown,
         }
@@ -164,15 +218,43 @@ impl State {
             let is_switch = switch.entry.kind == ChangeKind::Switch;
             switch.from.clone().filter(|_| is_switch)
         });
-        here.or_else(|| previous(&self.past()))
+        here.or_else(|| way_back(&self.past()).into_iter().next())
             .filter(|hash| self.current_hash() != Some(hash))
     }
 
+    /// The releases that requests go to or may go to without a launch.
+    pub fn in_use(&self) -> Vec<ReleaseHash> {
+        let canary = self.canary.as_ref().map(|canary| canary.hash.clone());
+        let current = self.current_hash().cloned();
+        let in_use = current.into_iter().chain(canary).chain(self.previous());
+        in_use.collect()
+    }
+
+    /// The images of these; none while one of them is not known, besides what nobody can read.
+    pub fn images_in_use(&self, unreadable: &BTreeSet<ReleaseHash>) -> Option<BTreeSet<String>> {
+        let in_use = self.in_use().into_iter();
+        let readable = in_use.filter(|hash| !unreadable.contains(hash));
+        readable
+            .map(|hash| Some(self.known.get(&hash)?.spec.image.clone()))
+            .collect()
+    }
+
+    /// Keeps what a full history will forget.
+    pub fn remember_history(&mut self) {
+        let told = self.history.iter().rev().map(|entry| entry.hash.clone());
+        let before = std::mem::take(&mut self.once_current);
+        for hash in told.chain(before) {
+            if !self.once_current.contains(&hash) {
+                self.once_current.push(hash);
+            }
+        }
+    }
+
     /// The role of every release that is not to be removed.
-    pub fn roles(&self, keep: usize) -> Roles {
+    pub fn roles(&self, keep: usize, there: &BTreeSet<ReleaseHash>) -> Roles {
         let current = self.current_hash().cloned();
         let kept = match &current {
-            Some(current) => kept(&self.past(), current, keep),
+            Some(current) => self.kept(current, keep, there),
             None => Vec::new(),
         };
         Roles {
@@ -181,10 +263,113 @@ impl State {
             draining: self.draining.clone(),
             kept: kept.into_iter().chain(self.previous()).collect(),
             current,
+            none_yet: self.none_yet,
+        }
+    }
+
+    fn kept(
+        &self,
+        current: &ReleaseHash,
+        count: usize,
+        there: &BTreeSet<ReleaseHash>,
+    ) -> Vec<ReleaseHash> {
+        let is_watched = self.watched.is_some() && self.watched == self.document;
+        let back_min = if is_watched { 2 } else { 1 };
+        let past = self.past();
+        let keep = Keep { count, back_min };
+        let mut kept = kept(&past, current, keep, |hash| there.contains(hash));
+        // What the history does not tell any more comes last.
+        let is_told = |hash: &ReleaseHash| past.iter().any(|past| past.hash == *hash);
+        let forgotten = self
+            .once_current
+            .iter()
+            .filter(|hash| there.contains(*hash) && !is_told(hash));
+        let room = count.saturating_sub(kept.len());
+        kept.extend(forgotten.take(room).cloned());
+        kept
+    }
+
+    /// What made the release current that is so since before this start.
+    pub fn know(&mut self, document: &CurrentDocument, noted: &Noted) {
+        self.document = Some(document.clone());
+        self.before = if noted.current.as_ref() == Some(document) {
+            noted.before
+        } else {
+            Tally::default()
+        };
+    }
+
+    /// What is to outlive this gateway.
+    pub fn noted(&self) -> Noted {
+        let too_many = self.history.len().saturating_sub(HISTORY_ENTRIES_MAX);
+        Noted {
+            current: self.document.clone(),
+            before: self.before,
+            history: self.history[too_many..].to_vec(),
+            is_history_whole: self.is_history_known,
+            unwritten: self.unwritten.iter().cloned().collect(),
+        }
+    }
+
+    /// Decides on the switches of before this start, now that the store tells which one is current:
+    /// those that are missing in it are to be written; when somebody else has switched since, none is.
+    pub fn settle_carried_over(&mut self, stored: Option<&CurrentDocument>) -> CarriedOver {
+        let carried: Vec<_> = self
+            .unwritten
+            .drain(..std::mem::take(&mut self.carried_over))
+            .collect();
+        let Some((last, _)) = carried.last().cloned() else {
+            return CarriedOver::Nothing;
+        };
+        // Of one that the store has as the current one, its history may not tell yet.
+        if stored != Some(&last) && !is_later(&last, stored) {
+            if self.unwritten.is_empty() {
+                self.pending = None;
+            }
+            return CarriedOver::Overtaken;
+        }
+        for change in carried.into_iter().rev() {
+            self.unwritten.push_front(change);
+        }
+        CarriedOver::Counts(last)
+    }
+
+    /// Lets go of releases that nothing is left of: candidates whose containers somebody has removed, and
+    /// what is known of those that are neither there nor told of. Not while a launch is under way.
+    pub fn forget_what_is_gone(&mut self, there: &BTreeSet<ReleaseHash>) {
+        let gone: Vec<ReleaseHash> = self
+            .candidates
+            .extract_if(.., |hash, candidate| {
+                candidate.is_over() && !there.contains(hash)
+            })
+            .map(|(hash, _)| hash)
+            .collect();
+        let images = gone.iter().filter_map(|hash| self.known.get(hash));
+        self.left_images
+            .extend(images.map(|known| known.spec.image.clone()));
+        let in_use = self.in_use();
+        self.known.retain(|hash, _| {
+            there.contains(hash)
+                || in_use.contains(hash)
+                || self.candidates.contains_key(hash)
+                || self.draining.contains(hash)
+                || self.once_current.contains(hash)
+                || self.failed.iter().any(|failed| failed.hash == *hash)
+        });
+    }
+
+    /// What is used now is no candidate besides; one whose launch is under way is so until its end, which
+    /// others may wait for.
+    pub fn settle_candidate(&mut self, hash: &ReleaseHash) {
+        if self.candidates.get(hash).is_some_and(Candidate::is_over) {
+            self.candidates.remove(hash);
         }
     }
 
     pub fn remember_failure(&mut self, failed: FailedLaunch) {
+        // One that is tried again and again is told once, with its last time.
+        self.failed
+            .retain(|told| told.hash != failed.hash || told.error != failed.error);
         self.failed.push_front(failed);
         self.failed.truncate(FAILED_LAUNCHES_MAX);
     }

@@ -32,7 +32,7 @@ impl Managed {
             .collect();
         releases.sort_by_key(|release| ORDER.iter().position(|role| *role == release.role));
         let (name, reason) = match &state.current {
-            Current::Loading => ("loading", None),
+            Current::Loading => ("loading", state.loading.clone()),
             Current::Nothing(reason) => ("none", Some(reason.to_string())),
             Current::Release(_) => ("ready", None),
         };
@@ -51,6 +51,7 @@ impl Managed {
                 Door::Maintenance => "maintenance",
             },
             held: self.route.held(),
+            turned_away: self.route.turned_away(),
             state: name,
             reason,
             current: state.current_hash().cloned(),
@@ -58,10 +59,7 @@ impl Managed {
             previous,
             releases,
             failed_launches: state.failed.iter().cloned().collect(),
-            last_switch: state.last_switch.as_ref().map(|switch| LastSwitchView {
-                entry: switch.entry.clone(),
-                from: switch.from.clone(),
-            }),
+            last_switch: last_switch(&state),
             pending: state.pending.clone(),
             store: Part {
                 place: self.store.describe(),
@@ -71,10 +69,27 @@ impl Managed {
                 place: self.config.registry.clone(),
                 health: state.registry.clone(),
             },
+            counted_since: self.began.clone(),
             before_last_switch: state.last_switch.as_ref().map(|_| before),
             since_last_switch: since,
         }
     }
+}
+
+/// The last switch, also one of before the gateway's start.
+fn last_switch(state: &State) -> Option<LastSwitchView> {
+    if let Some(switch) = &state.last_switch {
+        return Some(LastSwitchView {
+            entry: switch.entry.clone(),
+            from: switch.from.clone(),
+        });
+    }
+    let entry = state.document.as_ref()?.change();
+    let at = state.history.iter().rposition(|other| *other == entry);
+    let from = at
+        .and_then(|at| state.history[..at].last())
+        .map(|before| before.hash.clone());
+    Some(LastSwitchView { entry, from })
 }
 
 /// The order in which releases are told.
@@ -142,7 +157,7 @@ fn role(state: &State, hash: &ReleaseHash) -> &'static str {
         "draining"
     } else if state.previous().as_ref() == Some(hash) {
         "previous"
-    } else if past.iter().any(|past| past.hash == *hash) {
+    } else if past.iter().any(|past| past.hash == *hash) || state.once_current.contains(hash) {
         "kept"
     } else {
         "unclaimed"

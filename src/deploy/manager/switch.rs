@@ -1,18 +1,25 @@
 //! Changing which release is current: forwards, as a canary, and back.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::state::{LastSwitch, Pending, State};
 use super::views::{Snapshots, Switched};
+use super::watch::tally;
 use super::{DeployError, Managed, now};
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
 use crate::deploy::route::{Current, Release};
-use crate::lifecycle::fleet::{OrderError, View};
 use crate::names::ReleaseHash;
+use crate::store::{Recorded, StoreError};
 
 /// How long a change waits for another one: going back may have to wake a release first.
 const CHANGE_WAIT: Duration = Duration::from_secs(10);
+
+/// How long going back, and a start that has noted its release, wait for what the store tells. Much less
+/// than the store's own limit: requests fail meanwhile.
+pub(super) const STORE_WAIT: Duration = Duration::from_secs(2);
 
 /// The first pause before a write that the store did not take is tried again; it doubles.
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -29,7 +36,7 @@ impl Managed {
         let is_launching = {
             let state = self.state.lock();
             let candidate = state.candidates.get(hash);
-            candidate.is_some_and(|candidate| candidate.outcome.borrow().is_none())
+            candidate.is_some_and(|candidate| !candidate.is_over())
         };
         if is_launching {
             return Err(DeployError::Launching {
@@ -41,22 +48,34 @@ impl Managed {
         if is_current && canary {
             return Err(DeployError::IsCurrent(hash.clone()));
         }
+        // What is looked at here is not to be removed meanwhile, nor put to sleep while it wakes.
+        let _staying = self.tidying.read().await;
+        // Before anything is changed: a store that is away, or full, refuses the switch.
+        self.store_is_there().await?;
         let release = self.launched_release(hash).await?;
-        // Before anything is changed: a store that is away refuses the switch.
-        self.store.check().await?;
-        let history = self.store.history().await?;
-        {
-            let mut state = self.state.lock();
-            state.take_history(history);
-            state.is_history_known = true;
-        }
-        if canary {
-            return self.try_out(release);
+        self.store.can_be_written().await?;
+        match self.store.history().await {
+            Ok(history) => {
+                let mut state = self.state.lock();
+                state.take_history(history);
+                state.is_history_known = true;
+            }
+            Err(error @ StoreError::Malformed { .. }) => {
+                tracing::warn!(app = %self.name, %error, "the switch sets it aside; what is known here is written");
+            }
+            Err(error) => return Err(error.into()),
         }
         if is_current {
             // Whatever was tried beside it is over.
-            self.give_up_canary();
-            return Ok(self.switched(&release, Some(hash.clone()), true));
+            let gave_up = self.give_up_canary();
+            return Ok(Switched {
+                gave_up,
+                ..self.switched(&release, Some(hash.clone()), true)
+            });
+        }
+        self.prove(hash).await?;
+        if canary {
+            return self.try_out(release);
         }
         self.make_current(release, ChangeKind::Switch, by).await
     }
@@ -75,7 +94,11 @@ impl Managed {
         if let Some(leaving) = leaving.filter(|leaving| current.as_ref() != Some(leaving)) {
             return Err(DeployError::NotCurrent(leaving.clone()));
         }
-        if leaving.is_none() && self.give_up_canary() {
+        let gave_up = match leaving {
+            None => self.give_up_canary(),
+            Some(_) => None,
+        };
+        if gave_up.is_some() {
             let state = self.state.lock();
             let current = state.current_release().cloned();
             drop(state);
@@ -83,30 +106,46 @@ impl Managed {
                 app: self.name.clone(),
             };
             let current = current.ok_or_else(no_current)?;
-            return Ok(self.switched(&current, Some(current.hash.clone()), true));
-        }
-        // Going back must also be possible while the store is away: what is known then counts.
-        match self.store.history().await {
-            Ok(history) => self.state.lock().take_history(history),
-            Err(error) => {
-                tracing::warn!(app = %self.name, %error, "going back by the history that was read last");
-            }
-        }
-        let Some(hash) = self.state.lock().previous() else {
-            return Err(DeployError::NothingToGoBackTo {
-                app: self.name.clone(),
+            return Ok(Switched {
+                gave_up,
+                ..self.switched(&current, Some(current.hash.clone()), true)
             });
+        }
+        // Going back must also be possible while the store is away: what is known then counts. And soon.
+        let read = tokio::time::timeout(STORE_WAIT, self.store.history()).await;
+        let unread = match read {
+            Ok(Ok(history)) => {
+                self.state.lock().take_history(history);
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(app = %self.name, %error, "going back by the history that was read last");
+                Some(error)
+            }
+            Err(_) => {
+                tracing::warn!(app = %self.name, "the store does not answer: going back by the history that was read last");
+                None
+            }
+        };
+        let Some(hash) = self.state.lock().previous() else {
+            let nothing = || DeployError::NothingToGoBackTo {
+                app: self.name.clone(),
+            };
+            return Err(unread.map_or_else(nothing, DeployError::from));
         };
         // Until it is current, nothing is routed to it: it would be put to sleep while it wakes.
         let _staying = self.tidying.read().await;
-        match self.container(&hash) {
+        let is_leaving = self.state.lock().leaving.contains(&hash);
+        match self.container(&hash).filter(|_| !is_leaving) {
             Some(view) => self.wake(&hash, &view.name, None).await?,
             // Somebody has removed it; its configuration and the registry still have it.
             None => {
-                self.carry_out_launch(&hash).await?;
+                let launched = self.launch(&hash).await;
+                self.state.lock().settle_candidate(&hash);
+                launched?;
             }
         }
-        let release = self.launched_release(&hash).await?;
+        let release = self.woken_release(&hash).await?;
         let kind = if by_itself {
             ChangeKind::AutomaticRollback
         } else {
@@ -115,7 +154,7 @@ impl Managed {
         self.make_current(release, kind, by).await
     }
 
-    async fn changing(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, DeployError> {
+    pub(super) async fn changing(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, DeployError> {
         let turn = tokio::time::timeout(CHANGE_WAIT, self.changing.lock()).await;
         turn.map_err(|_| DeployError::Busy(self.name.clone()))
     }
@@ -125,22 +164,52 @@ impl Managed {
         let Some(view) = self.container(hash) else {
             // That there is no such release at all is the better answer.
             self.store.configuration(hash).await?;
-            return Err(DeployError::NotLaunched {
-                app: self.name.clone(),
-                hash: hash.clone(),
-            });
+            return Err(self.not_launched(hash));
         };
-        let is_unhealthy = self.state.lock().unhealthy.contains(hash);
-        match view.phase {
-            "failed" | "removing" => Err(cannot_be_used(&view).into()),
-            // It is not proven that it would be otherwise now.
-            "stopped" | "paused" if is_unhealthy => Err(DeployError::NotHealthy {
-                hash: hash.clone(),
-                reason: "its last start failed; launch it again first".to_owned(),
-                log: Vec::new(),
-            }),
-            _ => self.known(hash).await,
+        if view.phase == "removing" || self.state.lock().leaving.contains(hash) {
+            return Err(self.not_launched(hash));
         }
+        self.known(hash).await
+    }
+
+    /// A release that is awake; as its container tells of it where the store is away.
+    async fn woken_release(&self, hash: &ReleaseHash) -> Result<Arc<Release>, DeployError> {
+        match (self.launched_release(hash).await, self.container(hash)) {
+            (Err(error @ DeployError::Store(_)), Some(view)) => {
+                let release = self.as_the_engine_has_it(hash, &view).await;
+                release.ok_or(error)
+            }
+            (release, _) => release,
+        }
+    }
+
+    fn not_launched(&self, hash: &ReleaseHash) -> DeployError {
+        DeployError::NotLaunched {
+            app: self.name.clone(),
+            hash: hash.clone(),
+        }
+    }
+
+    /// Wakes a release that is to get requests, where sleeping on is not as good: while the current
+    /// one is awake nobody is to wait for the new one, and one that failed last is to show that it
+    /// does not any more. An application that sleeps is not woken for a switch.
+    async fn prove(&self, hash: &ReleaseHash) -> Result<(), DeployError> {
+        let Some(view) = self.container(hash) else {
+            return Err(self.not_launched(hash));
+        };
+        let (is_unhealthy, current) = {
+            let state = self.state.lock();
+            let current = state.current_hash().cloned();
+            (state.unhealthy.contains(hash), current)
+        };
+        let current = current.and_then(|current| self.container(&current));
+        // Who waits for one that wakes gets the new one, which wakes as fast.
+        let is_awake = current.is_some_and(|current| current.phase == "ready");
+        let is_in_doubt = is_unhealthy || view.phase == "failed" || view.reason.is_some();
+        if is_awake || is_in_doubt {
+            self.wake(hash, &view.name, None).await?;
+        }
+        Ok(())
     }
 
     /// Lets a part of the requests go to a release, as the scripts decide.
@@ -152,7 +221,7 @@ impl Managed {
                     app: self.name.clone(),
                 });
             }
-            state.candidates.remove(&release.hash);
+            state.settle_candidate(&release.hash);
             state.draining.remove(&release.hash);
             let before = state.canary.replace(release.clone());
             self.publish(&state);
@@ -170,21 +239,20 @@ impl Managed {
         })
     }
 
-    /// Takes the canary's requests away. False: there is none.
-    fn give_up_canary(self: &Arc<Self>) -> bool {
+    /// Takes the canary's requests away, if there is one.
+    fn give_up_canary(self: &Arc<Self>) -> Option<ReleaseHash> {
         let canary = {
             let mut state = self.state.lock();
             let canary = state.canary.take();
             self.publish(&state);
             canary
         };
-        let Some(canary) = canary else {
-            return false;
-        };
-        tracing::info!(app = %self.name, release = canary.hash.short(), "a canary was given up");
+        let canary = canary?;
+        let hash = canary.hash.clone();
+        tracing::info!(app = %self.name, release = hash.short(), "a canary was given up");
         self.lay_down(canary);
         self.tell();
-        true
+        Some(hash)
     }
 
     /// From here on the switch is done, whatever the store says.
@@ -201,6 +269,7 @@ impl Managed {
             by: by.to_owned(),
             kind,
         };
+        let document = CurrentDocument::from(&entry);
         let (old, canary) = {
             let mut state = self.state.lock();
             let before: Snapshots = state
@@ -215,10 +284,17 @@ impl Managed {
                 from: old.as_ref().map(|old| old.hash.clone()),
                 before,
             });
-            state.candidates.remove(&release.hash);
+            state.before = old
+                .as_ref()
+                .map(|old| tally(&old.stats.snapshot()))
+                .unwrap_or_default();
+            state.watched = (kind == ChangeKind::Switch).then(|| document.clone());
+            state.settle_candidate(&release.hash);
             state.draining.remove(&release.hash);
             state.history.push(entry.clone());
             state.current = Current::Release(release.clone());
+            state.document = Some(document.clone());
+            state.unwritten.push_back((document.clone(), entry.clone()));
             self.publish(&state);
             (old, canary.filter(|canary| canary.hash != release.hash))
         };
@@ -233,16 +309,11 @@ impl Managed {
                 self.lay_down(superseded);
             }
         }
-        let document = CurrentDocument {
-            hash: release.hash.clone(),
-            revision: release.revision.clone(),
-            at: entry.at.clone(),
-            by: entry.by.clone(),
-            kind,
-        };
-        self.record(document, entry).await;
+        self.note().await;
+        self.record().await;
         if kind == ChangeKind::Switch {
-            self.spawn(self.clone().watch_over(release.clone(), from.clone()));
+            let watch = self.config.rollback_watch;
+            self.spawn(self.clone().watch_over(release.clone(), document, watch));
         }
         self.tell();
         Ok(self.switched(&release, from, false))
@@ -256,6 +327,7 @@ impl Managed {
             from,
             canary: false,
             unchanged,
+            gave_up: None,
             pending: self.state.lock().pending.is_some(),
         }
     }
@@ -282,26 +354,22 @@ impl Managed {
         });
     }
 
-    /// Writes a switch to the store; what it does not take is tried again in the background.
-    async fn record(self: &Arc<Self>, document: CurrentDocument, entry: HistoryEntry) {
-        let unwritten = {
-            let mut state = self.state.lock();
-            state.unwritten.push_back((document, entry));
-            state.unwritten.len()
-        };
-        // A loop that tries older ones goes on with this one, in order.
-        if unwritten > 1 {
-            return;
+    /// Writes the last switch to the store; what it does not take is tried again in the background.
+    async fn record(self: &Arc<Self>) {
+        let unwritten = self.state.lock().unwritten.len();
+        // What tries older ones goes on with this one, in order.
+        if unwritten == 1 && !self.write_next(false).await {
+            self.keep_writing(RETRY_MIN);
         }
-        if self.write_next().await {
-            return;
-        }
+    }
+
+    /// Tries until the store has everything, for the first time after `pause`.
+    pub(super) fn keep_writing(self: &Arc<Self>, mut pause: Duration) {
         let managed = self.clone();
         self.spawn(async move {
-            let mut pause = RETRY_MIN;
             while !managed.state.lock().unwritten.is_empty() {
                 tokio::time::sleep(pause).await;
-                pause = if managed.write_next().await {
+                pause = if managed.write_next(true).await {
                     Duration::ZERO
                 } else {
                     (pause * 2).clamp(RETRY_MIN, RETRY_MAX)
@@ -310,45 +378,94 @@ impl Managed {
         });
     }
 
-    /// Writes the oldest switch that is not written. False: the store did not take it.
-    async fn write_next(&self) -> bool {
-        let next = self.state.lock().unwritten.front().cloned();
-        let Some((document, entry)) = next else {
+    /// Writes down, on this machine, what must not be lost with the gateway.
+    pub(super) async fn note(self: &Arc<Self>) {
+        let managed = self.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            managed.journal.write(|| managed.state.lock().noted())
+        });
+        let written = writing
+            .await
+            .unwrap_or_else(|broken| Err(io::Error::other(broken)));
+        let was_lost = self
+            .is_journal_lost
+            .swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written
+            && !was_lost
+        {
+            tracing::warn!(
+                app = %self.name, journal = %self.journal.path().display(), %error,
+                "the journal cannot be written: without it a gateway that starts while the store is away \
+                 does not know which release is current"
+            );
+        }
+    }
+
+    /// Writes the oldest switch that is not written. `is_late`: it was made some time ago. False: the
+    /// store did not take it.
+    async fn write_next(self: &Arc<Self>, is_late: bool) -> bool {
+        let next = {
+            let state = self.state.lock();
+            let next = state.unwritten.front().cloned();
+            next.map(|(current, entry)| Recorded {
+                current,
+                entry,
+                known: state.noted().stored(),
+                is_late,
+            })
+        };
+        let Some(switch) = next else {
             return true;
         };
-        let (hash, since) = (document.hash.clone(), entry.at.clone());
-        let written = self.store.record_switch(document, entry.clone()).await;
-        let is_written = written.is_ok();
-        let mut state = self.state.lock();
-        match written {
-            Ok(()) => {
-                let is_front = |front: &(_, HistoryEntry)| front.1 == entry;
-                state.unwritten.pop_front_if(|front| is_front(front));
-                if state.unwritten.is_empty() && state.pending.take().is_some() {
-                    tracing::info!(app = %self.name, "the store has taken what was pending");
+        let entry = switch.entry.clone();
+        // A release may have taken minutes to wake since that was looked at.
+        let written = match self.store_is_there().await {
+            Ok(_) => self.store.record(switch).await.map_err(DeployError::from),
+            // What is there is another place, such as one where nothing is mounted.
+            Err(error) => Err(error),
+        };
+        let is_written = match written {
+            Ok(is_current) => {
+                if !is_current {
+                    tracing::warn!(
+                        app = %self.name, release = entry.hash.short(),
+                        "somebody else has switched since: the store has their release as the current one"
+                    );
                 }
+                self.is_written(&entry);
+                self.note().await;
+                true
             }
             Err(error) => {
-                let attempts = state.pending.as_ref().map_or(0, |pending| pending.attempts) + 1;
-                tracing::warn!(
-                    app = %self.name, release = hash.short(), attempts, %error,
-                    "the switch is done, but the store has not taken it yet"
-                );
-                state.pending = Some(Pending {
-                    hash,
-                    since,
-                    error: error.to_string(),
-                    attempts,
-                });
+                self.is_pending(&entry, &error);
+                false
             }
-        }
-        drop(state);
+        };
         self.tell();
         is_written
     }
-}
 
-fn cannot_be_used(view: &View) -> OrderError {
-    let reason = view.reason.as_deref().unwrap_or("it cannot be started");
-    OrderError::Failed(format!("{} is {}: {reason}", view.name, view.phase))
+    fn is_written(&self, entry: &HistoryEntry) {
+        let mut state = self.state.lock();
+        state.is_in_store = true;
+        state.unwritten.pop_front_if(|front| front.1 == *entry);
+        if state.unwritten.is_empty() && state.pending.take().is_some() {
+            tracing::info!(app = %self.name, "the store has taken what was pending");
+        }
+    }
+
+    fn is_pending(&self, entry: &HistoryEntry, error: &DeployError) {
+        let mut state = self.state.lock();
+        let attempts = state.pending.as_ref().map_or(0, |pending| pending.attempts) + 1;
+        tracing::warn!(
+            app = %self.name, release = entry.hash.short(), attempts, %error,
+            "the switch is done, but the store has not taken it yet"
+        );
+        state.pending = Some(Pending {
+            hash: entry.hash.clone(),
+            since: entry.at.clone(),
+            error: error.to_string(),
+            attempts,
+        });
+    }
 }

@@ -1,12 +1,14 @@
 //! Releases over an engine in memory, a store in memory and a paused clock.
 
+mod keeping;
+mod meeting;
 mod rig;
-
-use std::time::Duration;
+mod starting;
+mod watching;
 
 use self::rig::{Rig, SECOND};
 use super::DeployError;
-use crate::deploy::records::{ChangeKind, CurrentDocument};
+use crate::config;
 use crate::deploy::route::Door;
 use crate::store::Store;
 
@@ -183,23 +185,6 @@ async fn a_release_that_cannot_be_woken_is_not_gone_back_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn older_releases_are_removed_with_their_images_and_the_previous_one_never() {
-    let rig = Rig::new(|app| app.keep = 1).await;
-    let first = rig.go_live("1").await;
-    let second = rig.go_live("2").await;
-    let third = rig.go_live("3").await;
-    rig.gone(&first).await;
-    assert!(rig.exists(&second) && rig.exists(&third));
-    assert!(!rig.has_image("localhost:8080/shop:1").await);
-    assert!(rig.has_image("localhost:8080/shop:2").await);
-    // A release that is not the newest can be current: the newest stays.
-    rig.switch(&second).await.unwrap();
-    assert_eq!(rig.current(), Some(second.clone()));
-    rig.asleep(&third).await;
-    assert!(rig.exists(&third));
-}
-
-#[tokio::test(start_paused = true)]
 async fn another_environment_with_the_same_image_is_another_release() {
     let rig = Rig::new(|_| {}).await;
     let one = rig.store("1", &[("A", "1")]).await;
@@ -258,7 +243,11 @@ async fn a_canary_leaves_the_current_release_where_it_is_until_it_is_switched_to
     assert_eq!(rig.current(), Some(first.clone()));
     assert_eq!(rig.status().canary, Some(second.clone()));
     // Giving it up is a rollback, and takes it away.
-    rig.roll_back().await.unwrap();
+    let switched = rig.roll_back().await.unwrap();
+    assert_eq!(
+        (switched.hash, switched.gave_up),
+        (first.clone(), Some(second.clone()))
+    );
     assert_eq!(rig.current(), Some(first.clone()));
     assert_eq!(rig.status().canary, None);
     rig.gone(&second).await;
@@ -292,89 +281,47 @@ async fn a_switch_while_the_application_sleeps_wakes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_start_the_current_release_is_adopted_and_what_was_half_done_is_taken_away() {
-    let rig = Rig::new(|_| {}).await;
-    let first = rig.go_live("1").await;
-    let second = rig.go_live("2").await;
-    rig.asleep(&first).await;
-    let third = rig.store("3", &[]).await;
-    rig.launch(&third).await.unwrap();
-    let rig = rig.restart().await;
-    assert_eq!(rig.current(), Some(second.clone()));
-    rig.gone(&third).await;
-    assert!(rig.is_running(&second) && rig.exists(&first) && !rig.is_running(&first));
-    assert_eq!(rig.fake.starts(rig.name(&second).as_str()), 1);
-    // Going back works as if nothing had happened.
-    rig.roll_back().await.unwrap();
-    assert_eq!(rig.current(), Some(first));
-}
-
-#[tokio::test(start_paused = true)]
-async fn at_the_start_the_history_is_told_of_a_switch_that_was_recorded_by_half() {
+async fn while_the_current_release_is_awake_a_sleeping_one_is_woken_before_it_is_switched_to() {
     let rig = Rig::new(|_| {}).await;
     let first = rig.go_live("1").await;
     let second = rig.store("2", &[]).await;
     rig.launch(&second).await.unwrap();
-    let document = CurrentDocument {
-        hash: second.clone(),
-        revision: "2".to_owned(),
-        at: "2026-01-01T00:00:00Z".to_owned(),
-        by: "ada".to_owned(),
-        kind: ChangeKind::Switch,
-    };
-    rig.store.set_current(document.clone()).await.unwrap();
-    let rig = rig.restart().await;
-    assert_eq!(rig.current(), Some(second));
-    let history = rig.store.history().await.unwrap();
-    assert_eq!(history.last(), Some(&document.change()));
-    assert_eq!(rig.status().previous, Some(first.clone()));
     rig.asleep(&first).await;
-    rig.roll_back().await.unwrap();
-    assert_eq!(rig.current(), Some(first));
+    rig.asleep(&second).await;
+    let _used = rig.lease(&first).await;
+    rig.switch(&second).await.unwrap();
+    assert!(rig.is_running(&second));
 }
 
+/// Removing takes as long as what still uses it, such as a script that names it.
 #[tokio::test(start_paused = true)]
-async fn what_a_killed_gateway_had_ordered_to_start_is_put_to_sleep() {
-    let rig = Rig::new(|_| {}).await;
+async fn what_is_being_removed_is_not_switched_to_and_keeps_nobody_waiting() {
+    let rig = Rig::new(|app| {
+        app.keep = 1;
+        app.rollback_watch = SECOND;
+        // What is put to sleep again has time; what is removed has that of the lifecycle.
+        app.drain_timeout = 3_600 * SECOND;
+    })
+    .await;
     let first = rig.go_live("1").await;
     let second = rig.go_live("2").await;
     rig.asleep(&first).await;
-    let rig = rig.restart().await;
-    // The engine is late in doing what it was told before.
-    tokio::time::sleep(SECOND).await;
-    rig.fake.start_outside(rig.name(&first).as_str());
+    let used = rig.lease(&first).await;
+    let third = rig.go_live("3").await;
+    rig.asleep(&second).await;
+    // Longer than the pause between two looks.
+    tokio::time::sleep(6 * SECOND).await;
     assert!(rig.is_running(&first));
-    let begun = tokio::time::Instant::now();
-    rig.asleep(&first).await;
-    // It is not the idle rule, of a minute, that has done it.
-    assert!(begun.elapsed() < 30 * SECOND);
-    assert!(rig.is_running(&second));
+    let error = rig.switch(&first).await.unwrap_err();
+    assert!(matches!(error, DeployError::NotLaunched { .. }), "{error}");
+    let began = tokio::time::Instant::now();
+    rig.roll_back().await.unwrap();
+    assert!(began.elapsed() < 5 * SECOND, "{:?}", began.elapsed());
     assert_eq!(rig.current(), Some(second));
-}
-
-#[tokio::test(start_paused = true)]
-async fn at_the_start_a_current_release_without_a_container_is_launched() {
-    let rig = Rig::new(|_| {}).await;
-    let first = rig.go_live("1").await;
-    rig.fake.remove_outside(rig.name(&first).as_str());
-    let rig = rig.restart().await;
-    assert_eq!(rig.current(), Some(first.clone()));
-    assert!(rig.is_running(&first));
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_current_release_nothing_is_removed_at_the_start() {
-    let rig = Rig::new(|_| {}).await;
-    let first = rig.store("1", &[]).await;
-    rig.launch(&first).await.unwrap();
-    let rig = rig.restart().await;
-    assert_eq!(rig.state(), "none");
-    rig.asleep(&first).await;
-    assert!(rig.exists(&first));
-    assert_eq!(rig.status().releases[0].role, "unclaimed");
-    // It can be launched and switched to as it is.
-    assert!(rig.launch(&first).await.unwrap().existing);
-    rig.switch(&first).await.unwrap();
+    assert!(rig.exists(&third));
+    // Launching it again waits until the old container is gone.
+    drop(used);
+    assert!(!rig.launch(&first).await.unwrap().existing);
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,14 +342,16 @@ async fn the_door_is_told_in_the_status() {
     }
 }
 
+/// Goes back by itself within a minute.
+fn watched(app: &mut config::App) {
+    app.rollback_failures_max = Some(0.1);
+    app.rollback_requests_min = 10;
+    app.rollback_watch = 60 * SECOND;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_release_that_fails_more_often_than_the_old_one_is_left_by_itself() {
-    let rig = Rig::new(|app| {
-        app.rollback_failures_max = Some(0.1);
-        app.rollback_requests_min = 10;
-        app.rollback_watch = 60 * SECOND;
-    })
-    .await;
+    let rig = Rig::new(watched).await;
     let first = rig.go_live("1").await;
     rig.requests(&first, 90, 200);
     let second = rig.go_live("2").await;
@@ -430,13 +379,23 @@ async fn a_release_that_fails_more_often_than_the_old_one_is_left_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn going_back_by_itself_waits_for_another_change_to_end() {
+    let rig = Rig::new(watched).await;
+    let first = rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    let managed = rig.manager.managed(None).unwrap().clone();
+    let other = managed.changing.lock().await;
+    rig.requests(&second, 10, 500);
+    // Longer than a change waits for another one.
+    tokio::time::sleep(30 * SECOND).await;
+    assert_eq!(rig.current(), Some(second));
+    drop(other);
+    rig.until(|rig| rig.current() == Some(first.clone())).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_release_that_does_well_stays_and_is_not_watched_for_ever() {
-    let rig = Rig::new(|app| {
-        app.rollback_failures_max = Some(0.1);
-        app.rollback_requests_min = 10;
-        app.rollback_watch = 60 * SECOND;
-    })
-    .await;
+    let rig = Rig::new(watched).await;
     rig.go_live("1").await;
     let second = rig.go_live("2").await;
     rig.requests(&second, 100, 200);
@@ -468,5 +427,4 @@ async fn numbers_are_told_until_the_last_switch_and_since_then() {
     };
     assert_eq!(of(first), (7, 1, 8));
     assert_eq!(of(second), (0, 3, 3));
-    let _ = Duration::ZERO;
 }

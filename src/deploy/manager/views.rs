@@ -44,10 +44,21 @@ pub struct Switched {
     pub from: Option<ReleaseHash>,
     /// A part of the requests goes to it, as the scripts decide; the current one stays.
     pub canary: bool,
-    /// It was current already; nothing has changed.
+    /// It was current already.
     pub unchanged: bool,
+    /// The canary that does not get requests any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<ReleaseHash>,
     /// The store has not taken it yet; that is tried again until it does.
     pub pending: bool,
+}
+
+/// What a discard answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Discarded {
+    pub app: AppName,
+    pub hash: ReleaseHash,
+    pub revision: String,
 }
 
 /// Everything about all applications.
@@ -63,9 +74,12 @@ pub struct AppStatus {
     pub door: &'static str,
     /// Requests that are held by a pause, or until it is known which release is current.
     pub held: usize,
+    /// Requests, since the gateway's start, that were answered 503 before any release was asked: during
+    /// a maintenance, past the limits of a pause, or because it was not known which release is current.
+    pub turned_away: u64,
     /// `ready` when requests have a current release, else `loading` or `none`.
     pub state: &'static str,
-    /// Why there is no current release.
+    /// Why there is no current release, or why it is not known yet which one that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub current: Option<ReleaseHash>,
@@ -78,6 +92,9 @@ pub struct AppStatus {
     pub pending: Option<Pending>,
     pub store: Part,
     pub registry: Part,
+    /// Since when requests are counted: the gateway's start, RFC 3339. After a last switch that is older
+    /// the numbers begin here.
+    pub counted_since: String,
     /// Over all releases until the last switch, and from then on.
     pub before_last_switch: Option<Snapshot>,
     pub since_last_switch: Snapshot,

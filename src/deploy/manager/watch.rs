@@ -8,11 +8,13 @@ use futures_util::future::BoxFuture;
 
 use super::state::Health;
 use super::{DeployError, Managed};
+use crate::config::DEFAULT_REGISTRY;
 use crate::deploy::plan::{Tally, Watch, is_worse};
+use crate::deploy::records::CurrentDocument;
 use crate::deploy::route::Release;
 use crate::deploy::stats::Snapshot;
-use crate::names::ReleaseHash;
-use crate::runtime::RegistryHealth;
+use crate::runtime::{RegistryHealth, RuntimeError};
+use crate::store::StoreError;
 
 /// Between two looks at how the new release does.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -21,69 +23,133 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const HEALTH_EVERY: Duration = Duration::from_secs(15);
 
 impl Managed {
-    /// Goes back by itself when the new release fails more often than the old one did.
+    /// Goes back by itself when the new release fails more often than the old one did, within `time`, if
+    /// that is configured. Until then the releases stay to which that one would be gone back from.
     ///
     /// Boxed, since going back is a switch, which is watched over.
     pub(super) fn watch_over(
         self: Arc<Self>,
         release: Arc<Release>,
-        from: Option<ReleaseHash>,
+        switch: CurrentDocument,
+        time: Duration,
     ) -> BoxFuture<'static, ()> {
-        async move { self.watch(&release, from.as_ref()).await }.boxed()
+        let watching = async move {
+            self.watch(&release, &switch, time).await;
+            self.state
+                .lock()
+                .watched
+                .take_if(|watched| *watched == switch);
+            self.tidy().await;
+        };
+        watching.boxed()
     }
 
-    async fn watch(self: &Arc<Self>, release: &Arc<Release>, from: Option<&ReleaseHash>) {
-        let Some(failures_max) = self.config.rollback_failures_max else {
-            return;
-        };
-        let watch = Watch {
+    async fn watch(
+        self: &Arc<Self>,
+        release: &Arc<Release>,
+        switch: &CurrentDocument,
+        time: Duration,
+    ) {
+        let failures_max = self.config.rollback_failures_max;
+        let mut watch = failures_max.map(|failures_max| Watch {
             failures_max,
-            time: self.config.rollback_watch,
             requests_min: self.config.rollback_requests_min,
-        };
+        });
         let (old, before) = {
             let state = self.state.lock();
-            let Some(switch) = &state.last_switch else {
-                return;
-            };
-            let before = |hash| switch.before.get(hash).cloned().unwrap_or_default();
-            let old = from.map(before).unwrap_or_default();
-            (tally(&old), before(&release.hash))
+            // After a start of the gateway nothing is counted yet.
+            let last = state.last_switch.as_ref();
+            let before = last.and_then(|last| last.before.get(&release.hash));
+            (state.before, before.cloned().unwrap_or_default())
         };
-        let end = self.clock.now() + watch.time;
+        let end = self.clock.now() + time;
         while self.clock.now() < end {
             tokio::time::sleep(LOOK_EVERY).await;
-            if self.state.lock().current_hash() != Some(&release.hash) {
+            // Also when it was left and switched to again meanwhile: that is looked at anew.
+            if self.state.lock().watched.as_ref() != Some(switch) {
                 return;
             }
             let new = tally(&release.stats.snapshot().since(&before));
-            if let Some(reason) = is_worse(watch, old, new) {
-                tracing::warn!(app = %self.name, release = release.hash.short(), reason, "going back by itself");
+            if let Some(reason) = watch.and_then(|watch| is_worse(watch, old, new)) {
+                tracing::warn!(app = %self.name, release = release.hash.short(), reason, "the new release fails too often");
                 let by = format!("the gateway: {reason}");
                 let back = self.roll_back(Some(&release.hash), true, &by).await;
-                // Somebody else may have been faster.
-                if let Err(error) = back
-                    && !matches!(error, DeployError::NotCurrent(_))
-                {
-                    tracing::error!(app = %self.name, %error, "going back failed; the new release serves on");
+                match back {
+                    // Something else may come of what is under way; it goes on failing, or not.
+                    Err(DeployError::Busy(_)) => continue,
+                    // Somebody else was faster.
+                    Ok(_) | Err(DeployError::NotCurrent(_)) => {}
+                    // It may be the first one; that it fails is told above.
+                    Err(error @ DeployError::NothingToGoBackTo { .. }) => {
+                        tracing::info!(app = %self.name, %error, "the new release serves on");
+                        watch = None;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::error!(app = %self.name, %error, "going back failed; the new release serves on");
+                        // It is not tried again; an operator may go further back meanwhile.
+                        watch = None;
+                        continue;
+                    }
                 }
                 return;
             }
         }
     }
 
+    /// Whether the store answers, and has what it was given.
+    async fn store_health(&self) -> Result<(), String> {
+        let there = self.store_is_there().await.map_err(|e| e.to_string())?;
+        if let Some(unreadable) = there {
+            return Err(unreadable.to_string());
+        }
+        self.store
+            .history()
+            .await
+            .map_err(|error| error.to_string())?;
+        match &self.state.lock().pending {
+            // It can be read only.
+            Some(pending) => Err(pending.error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// That the store answers and has not lost what it had; with what is wrong with its current
+    /// release, which a switch writes anew.
+    pub(super) async fn store_is_there(&self) -> Result<Option<StoreError>, DeployError> {
+        self.store.check().await?;
+        match self.store.current().await {
+            Ok(None) if self.state.lock().is_in_store => {
+                Err(DeployError::StoreIsLost(self.store.describe()))
+            }
+            Err(error @ StoreError::Unreachable { .. }) => Err(error.into()),
+            read => Ok(read.err()),
+        }
+    }
+
+    /// Not asked while nobody needs it: that the default one does not answer says nothing to those who
+    /// have none.
+    async fn registry_health(&self) -> Result<RegistryHealth, RuntimeError> {
+        let registry = self.config.registry.as_str();
+        let is_from_there = |release: &Arc<Release>| {
+            let rest = release.spec.image.strip_prefix(registry);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let is_needed =
+            registry != DEFAULT_REGISTRY || self.state.lock().known.values().any(is_from_there);
+        match is_needed {
+            true => self.runtime.registry(registry).await,
+            false => Ok(RegistryHealth::Unknown),
+        }
+    }
+
     /// Asks store and registry from time to time whether they answer.
     pub(super) async fn look_after_health(self: Arc<Self>) {
         loop {
-            let (store, registry) = tokio::join!(
-                self.store.check(),
-                self.runtime.registry(&self.config.registry)
-            );
+            let (store, registry) = tokio::join!(self.store_health(), self.registry_health());
             let store = match store {
                 Ok(()) => Health::Up,
-                Err(error) => Health::Down {
-                    reason: error.to_string(),
-                },
+                Err(reason) => Health::Down { reason },
             };
             let registry = match registry {
                 Ok(RegistryHealth::Up) => Health::Up,
@@ -106,9 +172,9 @@ impl Managed {
 }
 
 /// What counts as a failure of a release: its own 5xx, and that it could not be reached or woken.
-fn tally(snapshot: &Snapshot) -> Tally {
+pub(super) fn tally(snapshot: &Snapshot) -> Tally {
     Tally {
-        requests: snapshot.requests + snapshot.turned_over,
+        requests: snapshot.visits(),
         failures: snapshot.failed,
     }
 }

@@ -20,6 +20,9 @@ pub struct Snapshot {
     /// Requests that went wrong by the release's fault: answered 5xx, not answered, not reached at
     /// the first attempt, or turned over because of that. Each counts once.
     pub failed: u64,
+    /// Of these, those that have no answer, since their client has left or they still wait for it. They
+    /// are none of `requests`.
+    pub unanswered: u64,
     /// Of the release's own answers.
     pub response_times: ResponseTimes,
     /// Bodies and tunnels.
@@ -106,6 +109,7 @@ impl Snapshot {
                 gateway_errors: between(|all| all.gateway_errors),
                 turned_over: between(|all| all.turned_over),
                 failed: between(|all| all.failed),
+                unanswered: between(|all| all.unanswered),
                 bytes_from_clients: between(|all| all.bytes_from_clients),
                 bytes_to_clients: between(|all| all.bytes_to_clients),
                 open: now.open,
@@ -136,6 +140,7 @@ impl Snapshot {
                 gateway_errors: self.gateway_errors + other.gateway_errors,
                 turned_over: self.turned_over + other.turned_over,
                 failed: self.failed + other.failed,
+                unanswered: self.unanswered + other.unanswered,
                 bytes_from_clients: self.bytes_from_clients + other.bytes_from_clients,
                 bytes_to_clients: self.bytes_to_clients + other.bytes_to_clients,
                 open,
@@ -144,11 +149,9 @@ impl Snapshot {
         )
     }
 
-    /// The share of requests that went wrong by the release's fault, 0 to 1. `None`: there were none.
-    pub fn failed_share(&self) -> Option<f64> {
-        let all = self.requests + self.turned_over;
-        // One may have failed whose client then left, so that it was never answered.
-        (all > 0).then(|| (self.failed as f64 / all as f64).min(1.0))
+    /// All that came to the release and of which is known how it went; at least those that failed.
+    pub fn visits(&self) -> u64 {
+        self.requests + self.turned_over + self.unanswered
     }
 }
 

@@ -77,17 +77,34 @@ fn each_request_counts_once_by_its_status_and_fails_once() {
     );
     // Two with 5xx, late, never, and one that was turned over.
     assert_eq!(told.failed, 5);
-    assert_eq!(told.failed_share(), Some(5.0 / 12.0));
+    assert_eq!((told.visits(), told.unanswered), (12, 0));
     // What the gateway said itself has no response time.
     assert_eq!(told.response_times.buckets.total(), 8);
 }
 
 #[test]
-fn a_share_of_no_requests_is_none() {
-    assert_eq!(Stats::default().snapshot().failed_share(), None);
+fn what_failed_and_has_no_answer_counts_as_a_request_that_failed() {
     let stats = Arc::<Stats>::default();
-    answered(&stats, 200, MS);
-    assert_eq!(stats.snapshot().failed_share(), Some(0.0));
+    let mut waiting = Visit::new(stats.clone());
+    waiting.not_reached();
+    let mut left = Visit::new(stats.clone());
+    left.not_reached();
+    drop(left);
+    // Its client left before anything was known of it.
+    drop(Visit::new(stats.clone()));
+    let told = stats.snapshot();
+    assert_eq!((told.requests, told.failed, told.unanswered), (0, 2, 2));
+    assert_eq!(told.visits(), 2);
+    waiting.answered(StatusCode::OK, MS);
+    drop(waiting);
+    let told = stats.snapshot();
+    assert_eq!((told.requests, told.failed, told.unanswered), (1, 2, 1));
+    assert_eq!(told.visits(), 2);
+    let mut over = Visit::new(stats.clone());
+    over.not_reached();
+    over.turned_over(true);
+    let told = stats.snapshot();
+    assert_eq!((told.visits(), told.failed, told.unanswered), (3, 3, 1));
 }
 
 #[test]
@@ -137,6 +154,7 @@ fn it_is_shown_with_its_percentiles_and_in_milliseconds() {
             "gateway_errors": 0,
             "turned_over": 0,
             "failed": 0,
+            "unanswered": 0,
             "response_times": {
                 "p50_ms": 1.088,
                 "p90_ms": 1.088,

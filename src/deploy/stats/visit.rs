@@ -29,6 +29,8 @@ pub struct Visit {
     state: Option<State>,
     not_reached: bool,
     failed: bool,
+    /// It is among the requests, or those that were turned over.
+    counted: bool,
 }
 
 impl Visit {
@@ -38,6 +40,7 @@ impl Visit {
             state: None,
             not_reached: false,
             failed: false,
+            counted: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Visit {
     /// The release began its answer, so long after the request had come, without what it was held.
     pub fn answered(&mut self, status: StatusCode, after: Duration) {
         self.stats.answer(status);
+        self.count();
         self.stats.took(after);
         if status.is_server_error() {
             self.fail();
@@ -75,6 +79,7 @@ impl Visit {
     /// The gateway answers in place of the release; `at_fault`: because of the release.
     pub fn refused(&mut self, status: StatusCode, at_fault: bool) {
         self.stats.answer(status);
+        self.count();
         add(&self.stats.gateway_errors, 1);
         if at_fault {
             self.fail();
@@ -85,6 +90,7 @@ impl Visit {
     /// because it fails, not because nobody is to wake it, for instance.
     pub fn turned_over(mut self, at_fault: bool) {
         add(&self.stats.turned_over, 1);
+        self.count();
         if at_fault {
             self.fail();
         }
@@ -93,7 +99,20 @@ impl Visit {
     fn fail(&mut self) {
         if !self.failed {
             self.failed = true;
+            if !self.counted {
+                add(&self.stats.unanswered, 1);
+            }
             add(&self.stats.failed, 1);
+        }
+    }
+
+    /// From now on it counts as what it became.
+    fn count(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            if self.failed {
+                self.stats.unanswered.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 

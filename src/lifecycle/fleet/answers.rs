@@ -147,7 +147,8 @@ pub struct View {
     /// `absent`, `creating`, `stopped`, `starting`, `ready`, `draining`, `stopping`, `pausing`,
     /// `paused`, `failed`, `removing`.
     pub phase: &'static str,
-    /// Why it is in this phase, where there is something to say.
+    /// Why it is in this phase, where there is something to say; of one that is stopped, how its last
+    /// run or start failed, if it did.
     pub reason: Option<String>,
     /// `address:port` while it is ready.
     pub address: Option<String>,

@@ -29,10 +29,14 @@ pub(super) async fn follow(shared: Arc<Shared>) {
             Err(error) => error,
         };
         let reason: Arc<str> = error.to_string().into();
-        let was_up =
-            shared.core.engine.send_replace(EngineState::Down(reason)) != EngineState::Unknown;
+        let before = shared.core.engine.send_replace(EngineState::Down(reason));
         shared.core.metrics.engine_up.set(0);
-        tracing::warn!(%error, was_up, "the engine is away; what runs is still served, nothing can be woken");
+        // Told once, until it answers again.
+        if matches!(before, EngineState::Down(_)) {
+            tracing::debug!(%error, "the engine is still away");
+        } else {
+            tracing::warn!(%error, "the engine is away; what runs is still served, nothing can be woken");
+        }
         let jitter = 0.8 + 0.4 * fastrand::f64();
         tokio::time::sleep(pause.mul_f64(jitter)).await;
         pause = (pause * 2).min(RETRY_MAX);

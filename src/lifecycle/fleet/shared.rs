@@ -16,6 +16,12 @@ use crate::spec::WorkloadSpec;
 /// Beyond drain and stop, for the engine to remove what it was told to remove.
 pub(super) const REMOVE_TIME: Duration = Duration::from_secs(60);
 
+/// How far a deployment had come when it failed. What others have made under its name is not its own.
+enum Undone {
+    Unmade(Option<Failure>),
+    Made(Option<Failure>),
+}
+
 impl Shared {
     pub(super) fn get(&self, name: &WorkloadName) -> Option<Arc<Workload>> {
         self.workloads.load().get(name).cloned()
@@ -73,24 +79,17 @@ impl Shared {
         self.workloads.store(Arc::new(kept));
     }
 
-    /// Waits for the first listing; refuses while the engine is away.
-    pub(super) async fn engine_answers(
-        &self,
-        name: &WorkloadName,
-        deadline: Moment,
-    ) -> Result<(), Refusal> {
+    /// Waits for the first listing. While the engine is away it tells why.
+    pub(super) async fn engine_answers(&self, deadline: Moment) -> Result<(), Arc<str>> {
         let mut engine = self.core.engine.subscribe();
         let left = deadline.since(self.core.clock.now());
         let known = engine.wait_for(|state| *state != EngineState::Unknown);
         match tokio::time::timeout(left, known).await {
             Ok(Ok(state)) => match &*state {
-                EngineState::Down(reason) => Err(engine_unreachable(name, reason)),
+                EngineState::Down(reason) => Err(reason.clone()),
                 _ => Ok(()),
             },
-            Ok(Err(_)) | Err(_) => Err(engine_unreachable(
-                name,
-                &"its containers are not listed yet".into(),
-            )),
+            Ok(Err(_)) | Err(_) => Err("its containers are not listed yet".into()),
         }
     }
 
@@ -139,10 +138,12 @@ impl Shared {
     }
 
     pub(super) async fn deploy(&self, spec: WorkloadSpec, start: bool) -> Result<View, OrderError> {
-        if let EngineState::Down(reason) = &*self.core.engine.borrow() {
-            return Err(OrderError::EngineUnreachable(reason.to_string()));
-        }
         let name = spec.name.clone();
+        // Until the first listing it is not known which names are taken.
+        let deadline = self.core.clock.now() + self.core.lifecycle.start_timeout;
+        self.engine_answers(deadline)
+            .await
+            .map_err(|reason| OrderError::EngineUnreachable(reason.to_string()))?;
         let workload = loop {
             let workload = self.entry(&name);
             let order = Event::CreateOrdered {
@@ -157,15 +158,15 @@ impl Shared {
         };
         let made = workload.until(|machine| match machine.phase() {
             Phase::Creating { .. } => None,
-            Phase::Absent => Some(Err(machine.last_failure().cloned())),
-            _ if start => start_outcome(machine, false),
+            Phase::Absent => Some(Err(Undone::Unmade(machine.last_failure().cloned()))),
+            _ if start => Some(start_outcome(machine, false)?.map_err(Undone::Made)),
             _ => Some(Ok(())),
         });
         match made.await {
             Ok(()) => Ok(workload.view()),
             // It was started and has ended again: that is the application's affair, and it can be
             // looked at.
-            Err(Some(failure))
+            Err(Undone::Made(Some(failure)))
                 if matches!(
                     failure.kind,
                     FailureKind::NotRunning { .. } | FailureKind::NotReady
@@ -173,7 +174,11 @@ impl Shared {
             {
                 Ok(workload.view())
             }
-            Err(failure) => {
+            Err(Undone::Unmade(failure)) => {
+                self.prune();
+                Err(failure.map_or_else(|| OrderError::Unknown(name.to_string()), OrderError::from))
+            }
+            Err(Undone::Made(failure)) => {
                 if let Err(Some(left_behind)) = self.remove(&workload).await {
                     tracing::warn!(workload = %name, error = %left_behind, "what was made for a refused deployment could not be removed");
                 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
-use crate::decision::IdleRule;
-use crate::lifecycle::machine::{Failure, Launch};
+use crate::decision::{BusySign, IdleRule};
+use crate::lifecycle::gate::Endpoint;
+use crate::lifecycle::machine::{Failure, Launch, Use};
 use crate::runtime::{EngineEventKind, EngineTime, Health, Instance, InstanceId, InstanceState};
 use crate::spec::WorkloadSpec;
 
@@ -42,6 +43,7 @@ pub enum Event {
     StopDone(Generation, Result<(), Failure>),
     PauseDone(Generation, Result<(), Failure>),
     RemoveDone(Generation, Result<(), Failure>),
+    Use(Generation, Use),
 
     /// The engine tells of the container `id`.
     Engine {
@@ -90,6 +92,8 @@ pub enum Effect {
     Stop(Generation, InstanceId, Duration),
     Pause(Generation, InstanceId),
     Remove(Generation, InstanceId),
+    /// Find out whether it is used past the gateway.
+    AskUse(Generation, InstanceId, BusySign, Endpoint),
     /// Ask the engine and report what was observed.
     Look(InstanceId),
     /// Answer everybody who waits.

@@ -92,7 +92,7 @@ impl Machine {
                 self.enter(now, Phase::Stopping { then, by });
                 Vec::new()
             }
-            // Whoever waits for this start gets the next one.
+            // What somebody stops stays stopped, unless somebody waits for it: that is wished anew then.
             Phase::Starting {
                 step: Step::Proving { launch, .. },
                 ..
@@ -101,7 +101,7 @@ impl Machine {
                 self.enter(
                     now,
                     Phase::Stopping {
-                        then: Then::Start,
+                        then: Then::Rest { ordered: false },
                         by,
                     },
                 );
@@ -152,6 +152,9 @@ impl Machine {
                     );
                 }
                 self.failures = 0;
+                if crashed {
+                    return self.rest_broken(now, exit_text(exit_code));
+                }
                 self.enter(now, Phase::Stopped);
                 Vec::new()
             }
@@ -372,7 +375,7 @@ impl Machine {
                 let former = Former {
                     gate: gate.clone(),
                     run: *run,
-                    idle: *idle,
+                    idle: idle.clone(),
                 };
                 self.prove_again(now, former)
             }

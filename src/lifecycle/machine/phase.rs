@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Moment;
 use crate::decision::{IdleRule, ReadyRule};
 use crate::lifecycle::gate::Gate;
-use crate::lifecycle::machine::How;
+use crate::lifecycle::machine::{How, Past, Watch};
 use crate::runtime::{EngineTime, Health, RuntimeError};
 
 /// Where a workload stands.
@@ -30,6 +30,8 @@ pub enum Phase {
         idle: IdleRule,
         /// When to look whether it is idle.
         look_at: Moment,
+        /// Of its use past the gateway, where the idle rule has a sign of that.
+        watch: Watch,
     },
     /// Closed to new requests; the old ones end, and it is stopped then, at the latest at the
     /// deadline.
@@ -39,6 +41,8 @@ pub enum Phase {
         idle: IdleRule,
         deadline: Moment,
         then: Then,
+        /// Where it is used past the gateway as well, that has to end too.
+        past: Option<Past>,
     },
     Stopping {
         then: Then,
@@ -117,6 +121,8 @@ pub struct Launch {
     pub ready: ReadyRule,
     pub idle: IdleRule,
     pub health: Option<Health>,
+    /// Whether a proxy beside the gateway routes to it, whatever its idle rule says.
+    pub routed_past: bool,
 }
 
 /// Why an order could not be carried out.
@@ -165,6 +171,23 @@ impl Phase {
         }
     }
 
+    /// Its container is being removed.
+    pub fn is_leaving(&self) -> bool {
+        matches!(
+            self,
+            Phase::Removing
+                | Phase::Draining {
+                    then: Then::Remove,
+                    ..
+                }
+                | Phase::Stopping {
+                    then: Then::Remove,
+                    ..
+                }
+                | Phase::Pausing { then: Then::Remove }
+        )
+    }
+
     /// What there is to say of it, for people.
     pub fn reason(&self) -> Option<Arc<str>> {
         match self {
@@ -177,6 +200,11 @@ impl Phase {
                 ..
             }
             | Phase::Failed { failure, .. } => Some(failure.message.clone()),
+            Phase::Ready { watch, .. }
+            | Phase::Draining {
+                past: Some(Past { watch, .. }),
+                ..
+            } => watch.unknown().cloned(),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::decision::{IdleRule, ReadyRule};
 use crate::lifecycle::gate::{Endpoint, Gate};
 use crate::lifecycle::machine::{
-    Effect, Failure, FailureKind, Former, How, Launch, Machine, Phase, Step, Then, Why,
+    Effect, Failure, FailureKind, Former, How, Launch, Machine, Phase, Step, Then, Watch, Why,
 };
 use crate::runtime::{Health, InstanceId};
 use crate::spec::WorkloadSpec;
@@ -111,6 +111,7 @@ impl Machine {
         let Some(id) = self.id.clone() else {
             return self.gone(now);
         };
+        self.routed_past = launch.routed_past;
         let (limit, probed) = match &launch.ready {
             ReadyRule::Wait(time) => (*time, false),
             ReadyRule::Probe { max, .. } | ReadyRule::Tcp { max } => (*max, true),
@@ -172,12 +173,18 @@ impl Machine {
             }
             FailureKind::NotRunning { clean } => self.ended_early(now, clean, failure),
             // What somebody else started is not stopped because we failed to look at it.
-            _ if how == How::Adopt => {
-                let until = self.count_failure(now);
-                self.rest_in_failure(now, until, failure)
-            }
+            _ if how == How::Adopt => self.leave_running(now, failure),
             // The call may have got further than its answer: nothing that was begun stays running.
             _ => self.fail_start(now, failure),
+        }
+    }
+
+    pub(super) fn endpoint_of(&self, launch: &Launch) -> Endpoint {
+        Endpoint {
+            workload: self.name.clone(),
+            address: launch.run.address,
+            port: launch.port,
+            serial: Endpoint::next_serial(),
         }
     }
 
@@ -190,13 +197,8 @@ impl Machine {
         else {
             return Vec::new();
         };
-        let endpoint = Endpoint {
-            workload: self.name.clone(),
-            address: launch.run.address,
-            port: launch.port,
-            serial: Endpoint::next_serial(),
-        };
-        let (run, idle) = (launch.run, launch.idle);
+        let endpoint = self.endpoint_of(launch);
+        let (run, idle) = (launch.run, launch.idle.clone());
         let gate = match former {
             Some(former) => former.gate.reopen(endpoint),
             None => Gate::open(endpoint, self.clock, self.drained.clone()),
@@ -218,8 +220,14 @@ impl Machine {
             return Vec::new();
         }
         match &mut self.phase {
-            Phase::Ready { idle, look_at, .. } => {
+            Phase::Ready {
+                idle,
+                look_at,
+                watch,
+                ..
+            } => {
                 *idle = rule;
+                *watch = Watch::default();
                 // The next tick finds when it is due.
                 *look_at = now;
             }
@@ -270,6 +278,14 @@ impl Machine {
             retry_after: until.since(now),
         })];
         effects.extend(self.stop(now, Then::Fail { until, failure }));
+        effects
+    }
+
+    /// The same for what is not ours to stop.
+    pub(super) fn leave_running(&mut self, now: Moment, failure: Failure) -> Vec<Effect> {
+        let until = self.count_failure(now);
+        let effects = self.rest_in_failure(now, until, failure);
+        self.is_left_running = true;
         effects
     }
 

@@ -13,7 +13,7 @@ use crate::spec::WorkloadSpec;
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-fn machine(seed: u64) -> Machine {
+pub(super) fn machine(seed: u64) -> Machine {
     let limits = Limits {
         stop_grace: 10 * SECOND,
         drain: 30 * SECOND,
@@ -45,6 +45,7 @@ pub(super) fn launch(started_at: i64, ready: ReadyRule) -> Launch {
         ready,
         idle: IdleRule::StopAfter(60 * SECOND),
         health: None,
+        routed_past: false,
     }
 }
 
@@ -309,6 +310,7 @@ fn events(machine: &Machine, now: Moment) -> Vec<(&'static str, Event)> {
             },
         ),
         ("unanswered", unanswered(machine)),
+        ("free", Event::Use(generation, Use::Free)),
     ]
 }
 
@@ -320,6 +322,7 @@ pub(super) fn short(effect: &Effect) -> String {
         Effect::Stop(..) => "stop".into(),
         Effect::Pause(..) => "pause".into(),
         Effect::Remove(..) => "remove".into(),
+        Effect::AskUse(..) => "ask".into(),
         Effect::Look(_) => "look".into(),
         Effect::Refuse(Why::Gone) => "refuse:gone".into(),
         Effect::Refuse(Why::Superseded) => "refuse:superseded".into(),

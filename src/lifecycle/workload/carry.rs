@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use super::{About, Workload};
 use crate::clock::Moment;
+use crate::decision::BusySign;
 use crate::lifecycle::core::port_of;
+use crate::lifecycle::gate::Endpoint;
 use crate::lifecycle::machine::{
-    Effect, Event, Failure, FailureKind, Generation, How, Launch, Phase, Run, Step,
+    Effect, Event, Failure, FailureKind, Generation, How, Launch, Phase, Run, Step, Use,
 };
 use crate::lifecycle::probe::Probe;
+use crate::lifecycle::usage;
 use crate::runtime::{InstanceId, InstanceState, RuntimeError};
 
 impl Workload {
@@ -46,11 +49,33 @@ impl Workload {
             Effect::Remove(generation, id) => {
                 Event::RemoveDone(generation, runtime.remove(&id).await.map_err(Failure::from))
             }
+            Effect::AskUse(generation, id, sign, endpoint) => {
+                Event::Use(generation, self.use_of(&id, &sign, &endpoint).await)
+            }
             Effect::Look(id) => return self.look(&id).await,
             // Answered under the lock.
             Effect::Refuse(_) => return,
         };
         drop(self.order(event));
+    }
+
+    /// Whether it is used past the gateway. What nobody answers is told once in a row.
+    async fn use_of(&self, id: &InstanceId, sign: &BusySign, endpoint: &Endpoint) -> Use {
+        let told = usage::told(&self.core, id, sign, endpoint, &self.labels()).await;
+        if let Use::Unknown(why) = &told {
+            let stays = match self.inner.lock().machine.phase() {
+                Phase::Ready { watch, .. } if watch.unknown().is_none() => "it stays awake",
+                Phase::Draining {
+                    past: Some(past), ..
+                } if past.watch.unknown().is_none() => "it is drained for all of its time",
+                _ => return told,
+            };
+            tracing::warn!(
+                workload = %self.name,
+                "{stays}, as nobody tells whether it is in use ({sign}): {why}"
+            );
+        }
+        told
     }
 
     /// Asks the engine for the container and tells the machine. Silent when the engine is away:
@@ -173,6 +198,7 @@ impl Workload {
             ready,
             idle: self.core.idle_rule(&instance),
             health: instance.health,
+            routed_past: self.core.routes.lead_to(&instance.name, &instance.labels),
         })
     }
 

@@ -52,8 +52,10 @@ impl Workload {
                 .machine
                 .wake_at()
                 .is_some_and(|at| at <= self.core.clock.now());
-            let drained =
-                matches!(inner.machine.phase(), Phase::Draining { gate, .. } if gate.leases() == 0);
+            let drained = matches!(
+                inner.machine.phase(),
+                Phase::Draining { gate, past: None, .. } if gate.leases() == 0
+            );
             timed || drained
         };
         if due {

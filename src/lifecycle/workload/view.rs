@@ -1,9 +1,6 @@
 //! A workload as it is shown.
 
-use std::sync::atomic::Ordering;
-
 use super::Workload;
-use crate::decision::IdleRule;
 use crate::lifecycle::fleet::View;
 use crate::lifecycle::machine::Phase;
 use crate::runtime::InstanceId;
@@ -31,10 +28,7 @@ impl Workload {
             .filter(|_| leases == 0)
             .map(|gate| now.since(gate.last_used()));
         let idle_stop_seconds = match phase {
-            Phase::Ready {
-                idle: IdleRule::StopAfter(after) | IdleRule::PauseAfter(after),
-                ..
-            } => Some(after.as_secs_f64()),
+            Phase::Ready { idle, .. } => idle.sleep().map(|(after, _)| after.as_secs_f64()),
             _ => None,
         };
         let drain_seconds_left = match phase {
@@ -45,12 +39,12 @@ impl Workload {
             id: machine.id().map(InstanceId::to_string).unwrap_or_default(),
             name: self.name.clone(),
             phase: phase.name(),
-            reason: phase.reason().map(|reason| reason.to_string()),
+            reason: machine.reason().map(|reason| reason.to_string()),
             address,
             image: inner.about.image.clone(),
             labels: inner.about.labels.clone(),
             leases,
-            waiting: self.held.load(Ordering::Acquire),
+            waiting: self.held.taken(),
             idle_seconds: idle.map(|idle| idle.as_secs_f64()),
             idle_stop_seconds,
             drain_seconds_left,

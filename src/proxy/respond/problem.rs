@@ -202,6 +202,18 @@ impl Problem {
         )
     }
 
+    /// The application's door or missing release is why, and no release was asked.
+    pub fn is_at_the_door(&self) -> bool {
+        matches!(
+            self,
+            Problem::Maintenance(_)
+                | Problem::Paused(_)
+                | Problem::NotLoaded { .. }
+                | Problem::NoRelease { .. }
+                | Problem::DoorQueueFull(_)
+        )
+    }
+
     pub(super) fn facts(&self, app: &str) -> ErrorFacts {
         ErrorFacts {
             status: self.status().as_u16(),

@@ -10,6 +10,7 @@ use crate::decision::{Asleep, Decision, HeaderEdits, ProxyDecision, Reply};
 use crate::deploy::route::{AppLimits, Current, Door};
 use crate::lifecycle::fleet::Refusal;
 use crate::names::AppName;
+use crate::traefik::Routed;
 
 const NAVIGATION: &str =
     "GET /x HTTP/1.1\r\nHost: h\r\nSec-Fetch-Mode: navigate\r\nAccept: text/html\r\n\r\n";
@@ -321,6 +322,29 @@ async fn another_attempt_goes_to_the_release_that_is_current_by_then() {
     app.say(EMPTY).await;
     assert_eq!(status(&client.message().await.0), 200);
     assert_eq!(shop.rig.world.suspects(), 1);
+}
+
+#[tokio::test]
+async fn what_was_to_be_sent_on_goes_with_its_whole_body_to_the_release_that_is_current_by_then() {
+    let shop = Opening::default().open(|decision| {
+        decision.asleep = Asleep::Redirect;
+        decision.follows = true;
+    });
+    shop.rig.world.route(None);
+    let (second, app, _gate) = shop.awake(2).await;
+    shop.switch(&release(1));
+    let mut client = shop
+        .asked("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
+        .await;
+    shop.rig.world.waiters(1).await;
+    let (_first, _app, _gate) = shop.awake(1).await;
+    shop.rig.world.route_awaited().await;
+    shop.switch(&second);
+    shop.rig.world.route(Some(Routed::Yes));
+    let mut app = app.accept().await;
+    assert_eq!(app.message().await.1, "hello");
+    app.say(EMPTY).await;
+    assert_eq!(status(&client.message().await.0), 200);
 }
 
 #[tokio::test]

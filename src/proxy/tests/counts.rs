@@ -241,7 +241,8 @@ async fn what_cannot_be_reached_is_a_connect_error_once_a_request() {
 async fn what_the_gateway_answers_itself_counts_as_whose_fault_it_is() {
     let shop = Opening::default()
         .setup(|setup| setup.config(|config| config.public.body_bytes_max = 4))
-        .open(|decision| decision.timeout = Some(SHORT));
+        // Long enough for what is refused below, also where the machine stalls.
+        .open(|decision| decision.timeout = Some(25 * SHORT));
     let (first, app, _gate) = shop.awake(1).await;
     shop.switch(&first);
     let mut client = shop.asked(GET).await;

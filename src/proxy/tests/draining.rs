@@ -121,6 +121,17 @@ async fn a_client_in_the_middle_of_traffic_is_told_1001_and_its_application_sees
 
 #[tokio::test]
 async fn many_clients_are_not_told_all_at_once() {
+    // Spread over 1.5 s; that twelve fall within a tenth of that happens once in a thousand million
+    // times, and when the test itself stalls for so long, which it need not do again.
+    let mut spread = time_of_being_told().await;
+    if spread <= Duration::from_millis(150) {
+        spread = time_of_being_told().await;
+    }
+    assert!(spread > Duration::from_millis(150), "{spread:?}");
+}
+
+/// From the first of twelve clients that is told to go to the last one.
+async fn time_of_being_told() -> Duration {
     let rig = Setup::default().start();
     let (app, gate) = rig.app().await;
     let mut told = Vec::new();
@@ -141,12 +152,8 @@ async fn many_clients_are_not_told_all_at_once() {
     for told in told {
         moments.push(soon(told).await.unwrap());
     }
-    let (first, last) = (moments.iter().min(), moments.iter().max());
-    // Spread over 1.5 s; that twelve fall within a tenth of that happens once in a thousand million
-    // times.
-    let spread = *last.unwrap() - *first.unwrap();
-    assert!(spread > Duration::from_millis(150), "{spread:?}");
     released(&gate).await;
+    *moments.iter().max().unwrap() - *moments.iter().min().unwrap()
 }
 
 #[tokio::test]

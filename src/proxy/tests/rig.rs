@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,9 @@ use crate::lifecycle::gate::{Endpoint, Gate, Lease};
 use crate::names::WorkloadName;
 use crate::proxy::{Bound, Decide, Metrics, OnError, Proxy, Running, Wake};
 use crate::script::version::Decided;
+use crate::traefik::Routed;
+
+pub use super::wire::{Wire, field, fields, status};
 
 /// No wait of a test is longer; none depends on how long it is.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -50,6 +52,8 @@ struct Inner {
     suspects: watch::Sender<usize>,
     serials: AtomicU64,
     clock: Clock,
+    /// What the proxy in front knows; `None` until that is known.
+    routed: watch::Sender<Option<Routed>>,
     /// What `suspect` does to the world.
     on_suspect: Mutex<Box<Act>>,
 }
@@ -65,6 +69,7 @@ impl World {
             suspects: watch::Sender::new(0),
             serials: AtomicU64::new(1),
             clock: Clock::new(),
+            routed: watch::Sender::new(Some(Routed::Yes)),
             on_suspect: Mutex::new(Box::new(|_, _| {})),
         }))
     }
@@ -91,6 +96,27 @@ impl World {
     pub fn refuse(&self, workload: &str, refusal: Refusal) {
         self.0.refusals.lock().insert(name(workload), refusal);
         self.0.changed.send_replace(());
+    }
+
+    /// `workload` sleeps again.
+    pub fn lull(&self, workload: &str) {
+        let gate = self.0.gates.lock().remove(&name(workload));
+        gate.expect("it was awake").close();
+    }
+
+    /// What the proxy in front knows of every workload from now on.
+    pub fn route(&self, routed: Option<Routed>) {
+        self.0.routed.send_replace(routed);
+    }
+
+    /// Returns when a request waits for the route.
+    pub async fn route_awaited(&self) {
+        soon(async {
+            while self.0.routed.receiver_count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     pub fn on_suspect(&self, act: impl FnMut(&World, WorkloadName) + Send + 'static) {
@@ -181,6 +207,12 @@ impl Wake for World {
         drop(lease);
         (self.0.on_suspect.lock())(self, workload);
         self.0.suspects.send_modify(|suspects| *suspects += 1);
+    }
+
+    async fn routed(&self, _: &Lease) -> Routed {
+        let mut routed = self.0.routed.subscribe();
+        let told = routed.wait_for(Option::is_some).await.unwrap();
+        told.clone().unwrap()
     }
 }
 
@@ -372,114 +404,11 @@ impl App {
     }
 }
 
-/// An address on which nothing listens.
+/// An address on which nothing listens. It is kept to the end, or another test might get its port.
 pub async fn dead_address() -> SocketAddr {
-    App::listen().await.address
-}
-
-/// One end of a connection, read and written by hand.
-pub struct Wire<S = TcpStream> {
-    pub stream: S,
-    pub buffer: Vec<u8>,
-}
-
-impl Wire {
-    pub async fn connect(address: SocketAddr) -> Self {
-        Self::new(soon(TcpStream::connect(address)).await.unwrap())
-    }
-
-    /// Ends it with a reset, not with a clean end.
-    pub fn reset(self) {
-        let stream = self.stream.into_std().unwrap();
-        socket2::SockRef::from(&stream)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub fn new(stream: S) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
-    }
-
-    pub async fn say(&mut self, text: impl AsRef<[u8]>) {
-        soon(self.stream.write_all(text.as_ref())).await.unwrap();
-    }
-
-    async fn read_some(&mut self) -> std::io::Result<usize> {
-        soon(self.stream.read_buf(&mut self.buffer)).await
-    }
-
-    /// The next bytes up to and with `end`.
-    pub async fn until(&mut self, end: &str) -> String {
-        loop {
-            let found = self
-                .buffer
-                .windows(end.len())
-                .position(|window| window == end.as_bytes());
-            if let Some(at) = found {
-                let text = self.buffer.drain(..at + end.len()).collect();
-                return String::from_utf8(text).unwrap();
-            }
-            let got = self.read_some().await.unwrap();
-            let had = String::from_utf8_lossy(&self.buffer);
-            assert!(got > 0, "the connection ended after {had:?}");
-        }
-    }
-
-    /// The next message's head.
-    pub async fn head(&mut self) -> String {
-        self.until("\r\n\r\n").await
-    }
-
-    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
-        while self.buffer.len() < count {
-            assert!(self.read_some().await.unwrap() > 0, "the connection ended");
-        }
-        self.buffer.drain(..count).collect()
-    }
-
-    pub async fn text(&mut self, count: usize) -> String {
-        String::from_utf8(self.bytes(count).await).unwrap()
-    }
-
-    /// Head and body of a message with Content-Length.
-    pub async fn message(&mut self) -> (String, String) {
-        let head = self.head().await;
-        let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
-        let body = self.text(length).await;
-        (head, body)
-    }
-
-    /// All up to the end of the connection, however it ends.
-    pub async fn rest(&mut self) -> String {
-        while self.read_some().await.is_ok_and(|got| got > 0) {}
-        String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
-    }
-
-    /// Returns when the other end has closed and nothing more came.
-    pub async fn ended(&mut self) {
-        assert_eq!(self.rest().await, "");
-    }
-}
-
-/// A field's value in a head; names are compared without case.
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    fields(head, name).into_iter().next()
-}
-
-pub fn fields<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
-    head.lines()
-        .skip(1)
-        .filter_map(|line| line.split_once(": "))
-        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-        .collect()
-}
-
-pub fn status(head: &str) -> u16 {
-    head.split(' ').nth(1).unwrap().parse().unwrap()
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }

@@ -8,6 +8,7 @@ use crate::decision::{Canary, Decision, Destination, ProxyDecision};
 use crate::deploy::route::{App as Application, AppLimits, Apps, Current, Release};
 use crate::deploy::stats::{Snapshot, Stats};
 use crate::lifecycle::gate::Gate;
+use crate::lifecycle::places::Places;
 use crate::names::{AppName, ReleaseHash, WorkloadName};
 use crate::spec::WorkloadSpec;
 
@@ -87,7 +88,7 @@ impl Opening {
             change(&mut decision);
             Ok(Some(Decision::Proxy(decision)))
         });
-        setup.apps = Apps::new([app.clone()], self.held_max);
+        setup.apps = Apps::new([app.clone()], Arc::new(Places::new(self.held_max)));
         (setup, app)
     }
 

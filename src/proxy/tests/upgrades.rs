@@ -135,7 +135,7 @@ async fn a_tunnel_that_outlasts_the_stop_is_dropped() {
     let rig = Setup::default().start();
     let (app, gate) = rig.app().await;
     let (mut client, mut app) = tunnel(&rig, &app).await;
-    let stopping = tokio::spawn(rig.running.stop(std::time::Duration::from_millis(200)));
+    let stopping = tokio::spawn(rig.running.stop(std::time::Duration::from_secs(5)));
     client.say("still here").await;
     assert_eq!(app.text(10).await, "still here");
     soon(stopping).await.unwrap();

@@ -143,32 +143,6 @@ async fn the_page_says_why_a_workload_cannot_be_started() {
 }
 
 #[tokio::test]
-async fn a_redirect_comes_when_the_workload_is_awake_and_holds_no_lease() {
-    let rig = Setup::default()
-        .proxy(|decision| decision.asleep = Asleep::Redirect)
-        .start();
-    let mut client = rig.client().await;
-    client
-        .say("GET //a/%20?q=1 HTTP/1.1\r\nHost: h\r\n\r\n")
-        .await;
-    rig.world.waiters(1).await;
-    let (app, gate) = rig.app().await;
-    let (head, _) = client.message().await;
-    assert_eq!(status(&head), 307);
-    assert_eq!(field(&head, "location"), Some("/.//a/%20?q=1"));
-    assert_eq!(field(&head, "cache-control"), Some("no-store"));
-    assert_eq!(gate.leases(), 0);
-    assert!(app.is_unused());
-    // Awake, it is forwarded as ever.
-    client.say("GET /a HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    let mut app = app.accept().await;
-    app.head().await;
-    app.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        .await;
-    assert_eq!(status(&client.message().await.0), 200);
-}
-
-#[tokio::test]
 async fn refusing_wakes_nothing() {
     let rig = Setup::default()
         .proxy(|decision| decision.asleep = Asleep::Refuse)
@@ -324,7 +298,8 @@ async fn what_may_have_been_done_is_not_done_again() {
 #[tokio::test]
 async fn a_workload_that_does_not_begin_to_answer_is_given_up() {
     let rig = Setup::default()
-        .proxy(|decision| decision.timeout = Some(Duration::from_millis(50)))
+        // Long enough for the request to get there, also where the machine stalls.
+        .proxy(|decision| decision.timeout = Some(Duration::from_secs(1)))
         .start();
     let (app, _gate) = rig.app().await;
     let mut client = rig.client().await;

@@ -9,6 +9,7 @@ use bollard::errors::Error;
 use bollard::models::{BuildInfo, ImageInspect};
 use bollard::query_parameters::{
     ImportImageOptionsBuilder, ListContainersOptionsBuilder, RemoveImageOptionsBuilder,
+    TagImageOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
@@ -154,6 +155,22 @@ impl Docker {
             }
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) async fn tag_image(&self, id: &str, reference: &str) -> Result<(), RuntimeError> {
+        let path_id = image_path(id)?;
+        // A port of the registry is before the last slash.
+        let begins = reference.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match reference[begins..].rfind(':') {
+            Some(colon) => reference.split_at(begins + colon),
+            None => (reference, ":latest"),
+        };
+        let options = TagImageOptionsBuilder::default()
+            .repo(name)
+            .tag(&tag[1..])
+            .build();
+        let tagging = self.client.tag_image(&path_id, Some(options));
+        self.call(Subject::Image(reference), tagging).await
     }
 
     /// Whether any container was made from it, running or not, ours or not.

@@ -2,7 +2,7 @@
 //!
 //! Files: `connection` (address, transport, API version), `errors`, `create`, `instance` (state as
 //! the engine tells it), `address` and `own` (where a container is reached from here), `resolve`
-//! (host names), `events`, `logs`, `images`, `pull` and `registry` (images from elsewhere), `provision`
+//! (host names), `traffic`, `events`, `logs`, `images`, `pull` and `registry` (images from elsewhere), `provision`
 //! (images and networks for a first run).
 
 mod address;
@@ -18,6 +18,7 @@ mod provision;
 mod pull;
 mod registry;
 mod resolve;
+mod traffic;
 
 use std::collections::HashMap;
 use std::io;
@@ -268,6 +269,10 @@ impl Runtime for Docker {
             .ok_or_else(|| RuntimeError::NotFound(id.to_string()))
     }
 
+    async fn sent_bytes(&self, id: &InstanceId) -> Result<u64, RuntimeError> {
+        self.count_sent(id).await
+    }
+
     async fn list(&self) -> Result<Vec<Instance>, RuntimeError> {
         let filters = HashMap::from([("label", vec![self.label_filter()])]);
         let options = ListContainersOptionsBuilder::default()
@@ -345,6 +350,14 @@ impl Runtime for Docker {
         self.take_archive(archive).await
     }
 
+    async fn image_of(&self, id: &InstanceId) -> Result<Option<String>, RuntimeError> {
+        Ok(self.inspect_any(id.as_str()).await?.image)
+    }
+
+    async fn name_image(&self, id: &str, reference: &str) -> Result<(), RuntimeError> {
+        self.tag_image(id, reference).await
+    }
+
     async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {
         self.take_image_away(reference).await
     }
@@ -410,6 +423,7 @@ mod tests {
         let late = RuntimeError::Unreachable(late);
         assert_eq!(docker.list().await, Err(late.clone()));
         assert_eq!(docker.inspect(&id).await, Err(late.clone()));
+        assert_eq!(docker.sent_bytes(&id).await, Err(late.clone()));
         assert_eq!(docker.start(&id).await, Err(late.clone()));
         assert_eq!(docker.pause(&id).await, Err(late.clone()));
         assert_eq!(docker.remove(&id).await, Err(late.clone()));

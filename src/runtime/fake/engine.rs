@@ -217,6 +217,18 @@ impl Runtime for Fake {
         Ok(state.shown(&instance))
     }
 
+    async fn sent_bytes(&self, id: &InstanceId) -> Result<u64, RuntimeError> {
+        self.called(|state| Call::SentBytes(state.name_of(id)))?;
+        let mut state = self.state.lock();
+        let container = state.find(id)?;
+        match container.instance.state {
+            InstanceState::Running { .. } | InstanceState::Paused { .. } => {
+                Ok(container.sent_bytes)
+            }
+            _ => Err(RuntimeError::Refused(format!("{id} does not run"))),
+        }
+    }
+
     /// As Docker's list: without envs and addresses.
     async fn list(&self) -> Result<Vec<Instance>, RuntimeError> {
         self.called(|_| Call::List)?;
@@ -293,6 +305,16 @@ impl Runtime for Fake {
     ) -> Result<Vec<String>, RuntimeError> {
         self.called(|_| Call::Load)?;
         self.carry_out_load(archive).await
+    }
+
+    async fn image_of(&self, id: &InstanceId) -> Result<Option<String>, RuntimeError> {
+        let instance = self.inspect(id).await?;
+        Ok(self.facts_of(&instance.image).map(|facts| facts.id))
+    }
+
+    /// A name has always the same image here.
+    async fn name_image(&self, _id: &str, _reference: &str) -> Result<(), RuntimeError> {
+        Ok(())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {

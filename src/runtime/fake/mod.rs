@@ -100,6 +100,7 @@ pub enum Call {
     Unpause(String),
     Remove(String),
     Inspect(String),
+    SentBytes(String),
     List,
     Events,
     Resolve {
@@ -200,6 +201,12 @@ impl Fake {
                 state.tell(&id, EngineEventKind::Health(health));
             }
         });
+    }
+
+    /// It sends so many bytes.
+    pub fn send_bytes(&self, name: &str, bytes: u64) {
+        let id = self.id(name);
+        self.change(|state| state.container(&id).sent_bytes += bytes);
     }
 
     /// Somebody else starts it, without any delay. Nothing happens when it runs.

@@ -36,6 +36,8 @@ pub(super) struct Container {
     pub network: Option<String>,
     pub runs_begun: usize,
     pub printed: Vec<String>,
+    /// In its present run.
+    pub sent_bytes: u64,
     /// Starts and stops of one container come one after the other, as on a real engine.
     pub turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -139,6 +141,7 @@ impl State {
             network: spec.network.clone(),
             runs_begun: 0,
             printed: Vec::new(),
+            sent_bytes: 0,
             turn: Arc::default(),
         };
         self.containers.insert(id.clone(), container);
@@ -158,6 +161,7 @@ impl State {
         container.instance.state = InstanceState::Running { started_at };
         container.instance.health = health;
         container.runs_begun += 1;
+        container.sent_bytes = 0;
         let instance = container.instance.clone();
         Some(self.shown(&instance))
     }

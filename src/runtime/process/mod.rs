@@ -175,6 +175,13 @@ impl Runtime for Process {
         Ok(self.shown(table.find(id)?))
     }
 
+    async fn sent_bytes(&self, id: &InstanceId) -> Result<u64, RuntimeError> {
+        self.inner.table.lock().find(id)?;
+        Err(RuntimeError::Refused(
+            "nobody counts the bytes of a child process: it has no network of its own".to_owned(),
+        ))
+    }
+
     async fn list(&self) -> Result<Vec<Instance>, RuntimeError> {
         let table = self.inner.table.lock();
         Ok(table.all().map(|(_, one)| self.shown(one)).collect())
@@ -241,6 +248,15 @@ impl Runtime for Process {
     }
 
     /// A configured image stays for as long as it is configured.
+    /// Images are what the configuration says, and have no identifiers.
+    async fn image_of(&self, _id: &InstanceId) -> Result<Option<String>, RuntimeError> {
+        Ok(None)
+    }
+
+    async fn name_image(&self, _id: &str, _reference: &str) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {
         Ok(!self.inner.images.contains_key(reference))
     }

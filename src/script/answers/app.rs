@@ -11,6 +11,9 @@ use crate::script::engine::{Raw, refuse};
 /// The function's name, which the static checks look for.
 pub const NAME: &str = "app";
 
+/// Likewise.
+pub const CANARY: &str = "canary";
+
 pub fn register(engine: &mut Engine) {
     engine.document(
         "app(name: String) -> ProxyDecision",
@@ -32,13 +35,15 @@ pub fn register(engine: &mut Engine) {
         "canary(decision: ProxyDecision, percent: int | float) -> ProxyDecision",
         r#"While a release is tried as a canary, so many of a hundred clients that have no cookie of it yet
         go to it. A client keeps to the release that it got first, by a cookie of the gateway.
+        The percentage is a number from 0 to 100; any other is refused when the scripts are loaded, where
+        it stands there, and else is an error of the request.
         0 and 100 count for each request whatever cookie it has: with them the script itself chooses.
         Without this, and while no release is tried, all requests go to the current one.
         ```rhai
         if req.header("x-beta") == "1" { app("shop").canary(100) } else { app("shop").canary(10) }
         ```"#,
         |draft: &mut ProxyDraft, percent: Dynamic| -> Raw<ProxyDraft> {
-            let canary = share(&percent)?;
+            let canary = canary(&percent).or_else(refuse)?;
             let mut is_app = false;
             let told = draft.set(|decision| {
                 if let Destination::App { canary: of, .. } = &mut decision.destination {
@@ -55,13 +60,14 @@ pub fn register(engine: &mut Engine) {
     );
 }
 
-fn share(percent: &Dynamic) -> Raw<Canary> {
+/// Who a percentage sends to the release that is tried; the error says what is wrong with it.
+pub fn canary(percent: &Dynamic) -> Result<Canary, String> {
     let number = percent.as_int().map(|number| number as f64);
     let number = number.or_else(|_| percent.as_float()).ok();
     match number.and_then(Canary::percent) {
         Some(canary) => Ok(canary),
-        None => refuse(format!(
-            "canary: {} is no percentage: that is a number from 0 to 100",
+        None => Err(format!(
+            "{CANARY}: {} is no percentage: that is a number from 0 to 100",
             shown(percent)
         )),
     }

@@ -63,7 +63,8 @@ fn register_target(engine: &mut Engine) {
     engine.document(
         "port(decision: ProxyDecision, port: int) -> ProxyDecision",
         "The port of the application, 1 to 65535.
-        Without it, the one that the workload's label wakegate.port names, or that its image exposes.",
+        Without it, the one that the workload's label wakegate.port names, else its labels for
+        Traefik, else the lowest that its image exposes.",
         |draft: &mut ProxyDraft, port: INT| match u16::try_from(port) {
             Ok(port) if port > 0 => Ok(draft.set(|d| d.port = Some(port))),
             _ => refuse(format!("port: {port} is not a port (1 to 65535)")),
@@ -126,7 +127,8 @@ fn register_wake(engine: &mut Engine) {
         r#"What happens to the request while the workload is not awake.
         "hold" wakes it and holds the request until it is ready; the default.
         "page" wakes it and shows a waiting page to a browser that navigates; other requests are held.
-        "redirect" wakes it, holds the request until it is ready and redirects to the same URL (307).
+        "redirect" wakes it, holds the request until it is ready and the proxy in front of the gateway
+        (see [traefik] in gateway.toml) has its route, and redirects to the same URL (307).
         "refuse" answers 503 and lets it sleep."#,
         |draft: &mut ProxyDraft, what: &str| {
             let asleep = match what {
@@ -142,6 +144,17 @@ fn register_wake(engine: &mut Engine) {
             };
             Ok(draft.set(|d| d.asleep = asleep))
         },
+    );
+    engine.document(
+        "follows(decision: ProxyDecision, follows: bool) -> ProxyDecision",
+        r#"With true, asleep("redirect") also redirects requests that have a body or a method other than
+        GET and HEAD: their clients are known to follow a 307 with both. Default false: those are held
+        and forwarded, as many programs do not follow. Never redirected are bodies of more than 64 KiB
+        or of unknown length, websockets' handshakes, and what a page of another origin asks for.
+        ```rhai
+        proxy("shop").asleep("redirect").follows(req.header("user-agent").starts_with("ShopApp/"))
+        ```"#,
+        |draft: &mut ProxyDraft, follows: bool| draft.set(|d| d.follows = follows),
     );
     engine.document(
         "counts(decision: ProxyDecision, counts: bool) -> ProxyDecision",

@@ -1,5 +1,5 @@
 //! Static checks of what scripts are given: the constants that they read, the applications that they
-//! name, the patterns that they write.
+//! name, the patterns and percentages that they write.
 
 use rhai::{BinaryExpr, Expr, FnCallExpr};
 
@@ -75,6 +75,20 @@ impl Check<'_> {
                 nearest(name, names()),
             );
             self.error(*position, message);
+        }
+    }
+
+    /// `.canary(PERCENT)`, with a percentage that can be read.
+    pub fn percentage(&mut self, call: &FnCallExpr, receiver: bool) {
+        // A function of the script's own takes what it likes.
+        if call.name != answers::CANARY || self.functions.contains_key(answers::CANARY) {
+            return;
+        }
+        if let Some(argument) = call.args.get(usize::from(!receiver))
+            && let Some(percent) = argument.get_literal_value(None)
+            && let Err(message) = answers::canary(&percent)
+        {
+            self.error(argument.position(), message);
         }
     }
 

@@ -80,13 +80,19 @@ impl Place {
             history: self.history.clone(),
             settings: self.settings(),
             judged: None,
+            // Far more than it takes, so that no worker of a test is left out.
+            recent_time: PATIENCE,
         }
     }
 
     /// Watches, and returns when the directory was looked at once.
     async fn watched(&self) -> Reloading {
+        self.watched_with(self.settings()).await
+    }
+
+    async fn watched_with(&self, settings: Settings) -> Reloading {
         let mut changes = self.history.changes();
-        let reloading = Reloading::begin(self.history.clone(), self.settings()).unwrap();
+        let reloading = Reloading::begin(self.history.clone(), settings).unwrap();
         let looked = tokio::time::timeout(PATIENCE, changes.changed()).await;
         looked.unwrap().unwrap();
         reloading

@@ -130,25 +130,25 @@ fn what_an_application_cannot_be_told_is_an_error_at_its_place() {
             "1:31: canary: proxy(…) goes to one container; app(…) has releases to choose from",
         ),
         (
-            "app(\"a\").canary(-1)",
-            "1:29: canary: the number -1 is no percentage: that is a number from 0 to 100",
+            "let n = -1; app(\"a\").canary(n)",
+            "1:41: canary: the number -1 is no percentage: that is a number from 0 to 100",
         ),
         (
-            "app(\"a\").canary(100.1)",
-            "1:29: canary: the number 100.1 is",
+            "let n = 100.1; app(\"a\").canary(n)",
+            "1:44: canary: the number 100.1 is",
         ),
         (
-            "app(\"a\").canary(\"10\")",
-            "1:29: canary: the text \"10\" is no percentage",
+            "let n = \"10\"; app(\"a\").canary(n)",
+            "1:43: canary: the text \"10\" is no percentage",
         ),
-        ("app(\"a\").canary(())", "1:29: canary: "),
+        ("let n = (); app(\"a\").canary(n)", "1:41: canary: "),
         (
-            "app(\"a\").canary(1e400)",
-            "1:29: canary: the number inf is",
+            "let n = 1e400; app(\"a\").canary(n)",
+            "1:44: canary: the number inf is",
         ),
         (
-            "app(\"a\").canary(0.0 / 0.0)",
-            "1:29: canary: the number NaN is",
+            "let n = 0.0 / 0.0; app(\"a\").canary(n)",
+            "1:48: canary: the number NaN is",
         ),
         ("app(1)", "1:20: Function not found: app (i64)"),
     ] {
@@ -158,6 +158,26 @@ fn what_an_application_cannot_be_told_is_an_error_at_its_place() {
             "{bad}: {failed}"
         );
     }
+}
+
+#[test]
+fn a_percentage_that_is_none_is_refused_when_scripts_are_loaded() {
+    let file = "fn share(percent) { app(\"shop\").canary(percent) }\n\
+                route(\"/a\", |req| app(\"shop\").canary(101));\n\
+                route(\"/b\", |req| { let a = app(\"shop\"); canary(a, -0.5) });\n\
+                route(\"/c\", |req| if req.path == \"/\" { app(\"shop\") } else { app(\"shop\").canary(\"10\") });\n\
+                route(\"/d\", |req| share(99 + 1));";
+    let range = "is no percentage: that is a number from 0 to 100";
+    assert_eq!(
+        errors(&[("a.rhai", file)], &["shop"]),
+        [
+            format!("a.rhai:2:38: canary: the number 101 {range}"),
+            format!("a.rhai:3:52: canary: the number -0.5 {range}"),
+            format!("a.rhai:4:80: canary: the text \"10\" {range}"),
+        ]
+    );
+    let own = "fn canary(much) { much }\nroute(\"/\", |req| { canary(101); app(\"shop\") });";
+    assert!(errors(&[("a.rhai", own)], &["shop"]).is_empty());
 }
 
 #[test]
@@ -258,6 +278,7 @@ fn it_is_explained_which_release_gets_the_request() {
                 "the current one; while a release is tried as a canary, 2.5 of 100 clients that \
                        have no cookie of it yet go to it"
                     .to_owned(),
+            now: Vec::new(),
         })
     );
     assert!(

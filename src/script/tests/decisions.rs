@@ -52,7 +52,7 @@ fn a_proxy_decision_has_all_it_can_be_told() {
         r#"
         template("t", |vars| #{name: "x", image: "i"});
         route("/all", |req| proxy("web-1")
-            .port(8080).strip(2).path("/a%20b").timeout("1m30s").wait(5).asleep("page").counts(false)
+            .port(8080).strip(2).path("/a%20b").timeout("1m30s").wait(5).asleep("page").follows(true).counts(false)
             .create("t", #{id: 1, list: ["a", 1.5, true, ()]})
             .set_request_header("X-A", "1").drop_request_header("cookie")
             .set_header("x-b", 2).drop_header("server"));
@@ -69,6 +69,7 @@ fn a_proxy_decision_has_all_it_can_be_told() {
     assert_eq!(proxy.timeout, Some(Duration::from_secs(90)));
     assert_eq!(proxy.wait, Some(Duration::from_secs(5)));
     assert_eq!((proxy.asleep, proxy.counts), (Asleep::Page, false));
+    assert!(proxy.follows);
     let vars = json!({"id": 1, "list": ["a", 1.5, true, null]});
     assert_eq!(
         proxy.create,

@@ -12,6 +12,7 @@ mod memo;
 mod memo_random;
 mod selftests;
 mod shadows;
+mod signs;
 mod swaps;
 mod traps;
 mod vars;

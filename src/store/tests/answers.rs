@@ -140,7 +140,7 @@ async fn errors_of_all(store: &Store) -> [StoreError; 8] {
         store.current(),
         store.history(),
         store.append(entry(1)),
-        store.record_switch(current(1), entry(1)),
+        store.record(Recorded::new(current(1), entry(1))),
         store.configuration(&hash),
         store.put_configuration("{}"),
         store.artefact("shop.tar"),
@@ -177,7 +177,10 @@ async fn a_refused_write_is_told_as_a_refused_reading_is() {
             let store = bucket(&server.url);
             for error in [
                 store.check().await.unwrap_err(),
-                store.record_switch(current(1), entry(1)).await.unwrap_err(),
+                store
+                    .record(Recorded::new(current(1), entry(1)))
+                    .await
+                    .unwrap_err(),
             ] {
                 assert_eq!(variant(&error), expected, "{error}");
             }

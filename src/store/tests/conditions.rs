@@ -22,7 +22,10 @@ async fn conditions_are_tried_once_and_leave_nothing_behind() {
     let server = serve(&objects).await;
     let store = bucket(&server.url);
     for n in 1..4 {
-        store.record_switch(current(n), entry(n)).await.unwrap();
+        store
+            .record(Recorded::new(current(n), entry(n)))
+            .await
+            .unwrap();
     }
     assert_eq!(objects.paths(), [CURRENT, HISTORY]);
     let trials = |method: &str| {
@@ -51,7 +54,10 @@ async fn a_server_that_ignores_conditions_is_refused_before_anything_is_written(
         for error in [
             store.check().await.unwrap_err(),
             store.append(entry(1)).await.unwrap_err(),
-            store.record_switch(current(1), entry(1)).await.unwrap_err(),
+            store
+                .record(Recorded::new(current(1), entry(1)))
+                .await
+                .unwrap_err(),
         ] {
             assert_eq!(variant(&error), "Unconditional", "{error}");
             assert!(error.to_string().contains("If-Match"), "{error}");
@@ -179,7 +185,10 @@ async fn an_entry_of_a_switch_that_was_overtaken_goes_before_the_later_one() {
         .await
     };
     let store = bucket(&server.url);
-    store.record_switch(current(1), entry(1)).await.unwrap();
+    store
+        .record(Recorded::new(current(1), entry(1)))
+        .await
+        .unwrap();
     let history = store.history().await.unwrap();
     assert_eq!(revisions(&history), ["r1", "r2"]);
     assert_eq!(store.current().await.unwrap(), Some(current(2)));

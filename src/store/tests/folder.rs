@@ -83,7 +83,13 @@ async fn what_a_killed_gateway_left_half_written_is_removed_by_the_next_one() {
 #[tokio::test]
 async fn a_write_goes_on_to_its_end_when_nobody_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
-    let store = folder(dir.path());
+    // On a slow disk the last of thirty has to wait for its turn.
+    let limits = StoreLimits {
+        operation: Duration::from_secs(120),
+        lock: Duration::from_secs(120),
+        ..StoreLimits::default()
+    };
+    let store = folder_with_limits(dir.path(), limits);
     // Each call is given up at once, wherever it is; none may have let go of the lock meanwhile.
     for n in 1..30 {
         let write = store.append(entry(n));
@@ -132,4 +138,80 @@ fn errors_of_the_disk_are_told_by_what_can_be_done() {
         full.to_string(),
         "the disk of the store in memory is full (writing current.json)"
     );
+}
+
+#[tokio::test]
+async fn a_late_switch_does_not_take_the_place_of_a_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(
+        &StoreLocation::File(folder.path().join("store")),
+        &StoreOptions::default(),
+        |_| None,
+    )
+    .unwrap();
+    let at = |n: u32| {
+        let at = format!("2026-01-01T00:00:0{n}Z");
+        let mut entry = entry(n);
+        entry.at = at;
+        (CurrentDocument::from(&entry), entry)
+    };
+    let record = |n, is_late| {
+        let (current, entry) = at(n);
+        store.record(Recorded {
+            is_late,
+            ..Recorded::new(current, entry)
+        })
+    };
+    assert!(record(1, false).await.unwrap());
+    assert!(record(3, false).await.unwrap());
+    assert!(!record(2, true).await.unwrap());
+    // It can be repeated.
+    assert!(!record(2, true).await.unwrap());
+    assert_eq!(store.current().await.unwrap(), Some(at(3).0));
+    assert_eq!(
+        revisions(&store.history().await.unwrap()),
+        ["r1", "r2", "r3"]
+    );
+    assert!(record(4, true).await.unwrap());
+    assert_eq!(store.current().await.unwrap(), Some(at(4).0));
+    // A clock that goes after others' is no reason: it was made just now.
+    assert!(record(2, false).await.unwrap());
+    assert_eq!(store.current().await.unwrap(), Some(at(2).0));
+}
+
+#[tokio::test]
+async fn a_history_that_is_lost_or_broken_begins_with_what_is_known() {
+    for content in [None, Some("[{\"half")] {
+        let folder = tempfile::tempdir().unwrap();
+        let location = StoreLocation::File(folder.path().to_owned());
+        let store = Store::open(&location, &StoreOptions::default(), |_| None).unwrap();
+        if let Some(content) = content {
+            std::fs::write(folder.path().join("history.json"), content).unwrap();
+        }
+        let switch = Recorded {
+            known: vec![entry(1), entry(2)],
+            ..Recorded::new(current(3), entry(3))
+        };
+        store.record(switch.clone()).await.unwrap();
+        assert_eq!(
+            revisions(&store.history().await.unwrap()),
+            ["r1", "r2", "r3"]
+        );
+        store.record(switch).await.unwrap();
+        assert_eq!(store.history().await.unwrap().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn whether_it_can_be_written_is_tried_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| {
+        let location = StoreLocation::File(folder.path().join(path));
+        Store::open(&location, &StoreOptions::default(), |_| None).unwrap()
+    };
+    at("").can_be_written().await.unwrap();
+    at("not/there").can_be_written().await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    at("file").can_be_written().await.unwrap_err();
 }

@@ -11,7 +11,7 @@ mod settings;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Store, StoreError, StoreLimits, StoreLocation, StoreOptions};
+use super::{Recorded, Store, StoreError, StoreLimits, StoreLocation, StoreOptions};
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
 use crate::names::ReleaseHash;
 

@@ -144,6 +144,41 @@ fn an_image_has_to_be_named_where_the_revision_cannot_be_its_tag() {
 }
 
 #[test]
+fn an_image_that_cannot_be_one_is_an_error() {
+    let told = |image: &str| problems(&format!(r#"{{"revision": "1", "image": {image:?}}}"#));
+    let place = "(line 1, column 28)";
+    let of_repository =
+        "its repository is lower-case letters and digits, with single separators in between";
+    for image in ["UPPER/x:1", "localhost:8080/Shop:1", "-", "a//b"] {
+        let message = format!("image: {image:?} does not name an image: {of_repository} {place}");
+        assert_eq!(told(image), message);
+    }
+    assert_eq!(
+        told("http://localhost:8080/shop:1"),
+        format!(
+            "image: \"http://localhost:8080/shop:1\" does not name an image: \
+             its registry is not a host with or without a port {place}"
+        )
+    );
+    assert!(told("shop@sha256:12").contains("does not name an image: its digest is not"));
+    let long = told(&format!("shop:{}", "x".repeat(400)));
+    assert!(
+        long.contains("…\" does not name an image: its tag is not") && long.len() < 200,
+        "{long}"
+    );
+    // What the engine has may be named by its id, which no registry knows.
+    let digits = "0123456789abcdef".repeat(4);
+    for image in [
+        &digits,
+        &format!("sha256:{digits}"),
+        &format!("shop@sha256:{digits}"),
+    ] {
+        let read = own(&format!(r#"{{"revision": "1", "image": {image:?}}}"#));
+        assert_eq!(read.image.as_ref(), Some(image));
+    }
+}
+
+#[test]
 fn no_value_of_a_variable_is_told_and_no_text_of_any_length() {
     let long = "x".repeat(10_000);
     for text in [

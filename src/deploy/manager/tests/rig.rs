@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::decision::{ContainerFacts, ContainerRules, IdleRule, ReadyRule, ScriptFailure};
 use crate::deploy::configuration::workload_name;
-use crate::deploy::manager::{AppStatus, DeployError, Launched, Manager, Switched};
+use crate::deploy::manager::{AppStatus, DeployError, Discarded, Launched, Manager, Switched};
 use crate::deploy::stats::Visit;
 use crate::lifecycle::fleet::{Ask, Fleet};
 use crate::lifecycle::gate::Lease;
@@ -66,13 +66,19 @@ pub fn unknown() -> ReleaseHash {
 impl Rig {
     /// With nothing in its store; returns when that is known.
     pub async fn new(change: impl FnOnce(&mut config::App)) -> Self {
+        Self::over(Store::in_memory(), change).await
+    }
+
+    pub async fn over(store: Store, change: impl FnOnce(&mut config::App)) -> Self {
         let app = AppName::new("shop").unwrap();
         let mut config = Config::default();
         let mut shop = config::App::new(&app);
+        // A folder that cannot be: what is written here would outlive the test.
+        shop.journal = "/dev/null/shop.json".into();
         change(&mut shop);
         config.apps.insert(app.clone(), shop);
         let revisions = std::cell::RefCell::default();
-        Self::open(config, Fake::new(), Store::in_memory(), revisions).await
+        Self::open(config, Fake::new(), store, revisions).await
     }
 
     /// The gateway ended, however, and began again.
@@ -180,6 +186,10 @@ impl Rig {
 
     pub async fn canary(&self, hash: &ReleaseHash) -> Result<Switched, DeployError> {
         self.manager.switch(&self.app, hash, true, "tester").await
+    }
+
+    pub async fn discard(&self, hash: &ReleaseHash) -> Result<Discarded, DeployError> {
+        self.manager.discard(&self.app, hash).await
     }
 
     pub async fn roll_back(&self) -> Result<Switched, DeployError> {
