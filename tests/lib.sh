@@ -95,7 +95,34 @@ nothing_there() {
         fi
     done
     if docker network inspect "$NETWORK" >/dev/null 2>&1; then
+        docker network inspect --format 'made {{.Created}}, labels {{.Labels}}, containers {{.Containers}}' "$NETWORK" >&2
         fail "there is a network $NETWORK"
+    fi
+}
+
+# clear_ground: removes the containers and the network that have the checks' names, and what is on that
+# network, and tells it. For a machine that is there for checks alone: a run that was cut off has no time
+# to remove them, and the names of the first run and of the examples are what users see, not random ones.
+clear_ground() {
+    local name ids
+    ids=$({
+        for name in "${WORKLOADS[@]}" wakegate traefik; do
+            docker ps --all --quiet --filter "name=^/$name\$"
+        done
+        docker ps --all --quiet --filter "network=$NETWORK"
+        docker ps --all --quiet --filter label=wakegate.demo=true
+    } | sort --unique)
+    if [ -n "$ids" ]; then
+        say "removed, of an earlier run that was cut off:"
+        # shellcheck disable=SC2086  # one id each
+        docker inspect --format '{{.Name}}, made {{.Created}}' $ids
+        # shellcheck disable=SC2086
+        docker rm --force $ids >/dev/null
+    fi
+    if docker network inspect "$NETWORK" >/dev/null 2>&1; then
+        say "removed, of an earlier run that was cut off: the network $NETWORK"
+        docker network inspect --format 'made {{.Created}}, labels {{.Labels}}' "$NETWORK"
+        docker network rm "$NETWORK" >/dev/null
     fi
 }
 
