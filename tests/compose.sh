@@ -13,6 +13,7 @@ CONTAINERS+=(wakegate)
 needs curl jq docker
 find_compose wakegate-compose-check
 nothing_there
+makes_images wakegate:latest minionapp:latest
 find_binary
 
 folder=$(mktemp -d)

@@ -126,10 +126,21 @@ clear_ground() {
     fi
 }
 
+# Images that a check makes and that go with it.
+images_made=()
+# makes_images IMAGE…: those of them that are there already are somebody's, and stay.
+makes_images() {
+    local image
+    for image in "$@"; do
+        docker image inspect "$image" >/dev/null 2>&1 || images_made+=("$image")
+    done
+}
+
 # sweep: removes them whatever happened. Only after nothing_there was true.
 sweep() {
     docker rm --force "${CONTAINERS[@]}" >/dev/null 2>&1 || true
     docker network rm "$NETWORK" >/dev/null 2>&1 || true
+    [ "${#images_made[@]}" = 0 ] || docker rmi "${images_made[@]}" >/dev/null 2>&1 || true
 }
 
 # sleeps_and_wakes: all three are stopped behind the gateway's back, and the next requests wake them.

@@ -22,10 +22,10 @@ image=$(sed -n 's/^ *image: \(traefik:.*\)$/\1/p' $example/docker-compose.yml)
 needs curl jq docker
 find_compose wakegate-traefik-check --file "$example/docker-compose.yml"
 nothing_there
+makes_images wakegate:latest minionapp:latest "$image"
 [ -x "$traefik" ] || fail "there is no $traefik (.ci/run installs it)"
 find_binary
 
-made_image=
 folder=$(mktemp -d)
 tidy_up() {
     local code=$?
@@ -37,7 +37,6 @@ tidy_up() {
     fi
     "${compose[@]}" down --volumes >/dev/null 2>&1 || true
     sweep
-    [ -z "$made_image" ] || docker rmi --force "$image" >/dev/null 2>&1 || true
     rm -rf "$folder"
     exit "$code"
 }
@@ -62,7 +61,6 @@ logged() { grep -qF -- "$2" <<<"$(docker logs "$1" 2>&1)"; }
 
 say "building the images"
 if ! docker image inspect "$image" >/dev/null 2>&1; then
-    made_image=yes
     cp "$traefik" "$folder/traefik"
     printf 'FROM scratch\nCOPY traefik /traefik\nENTRYPOINT ["/traefik"]\n' >"$folder/Dockerfile"
     docker build --quiet --tag "$image" "$folder" >/dev/null
