@@ -36,6 +36,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("deploy", 1),
     ("deploy::configuration::*", 1),
     ("deploy::env_file", 1),
+    ("deploy::lately::*", 1),
     ("deploy::plan::*", 1),
     ("deploy::records", 1),
     ("runtime::credentials", 1),

@@ -160,6 +160,9 @@ impl Manager {
         for managed in apps.values() {
             managed.spawn(managed.clone().begin());
             managed.spawn(managed.clone().look_after_health());
+            if managed.config.rollback_failures_max.is_some() {
+                managed.spawn(managed.clone().look_after_shares());
+            }
         }
         Arc::new(Self {
             routes: Apps::new(

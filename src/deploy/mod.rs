@@ -3,6 +3,7 @@
 pub mod configuration;
 pub mod env_file;
 pub mod journal;
+pub mod lately;
 pub mod manager;
 pub mod plan;
 pub mod records;

@@ -168,6 +168,14 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What came after `earlier`, a tally of the same release.
+    pub fn since(self, earlier: Tally) -> Tally {
+        Tally {
+            requests: self.requests.saturating_sub(earlier.requests),
+            failures: self.failures.saturating_sub(earlier.failures),
+        }
+    }
+
     /// The share of failures; 0 without requests.
     pub fn share(self) -> f64 {
         if self.requests == 0 {

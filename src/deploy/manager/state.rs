@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::clock::Moment;
 use crate::deploy::journal::{Noted, is_later};
+use crate::deploy::lately::{Lately, Span};
 use crate::deploy::manager::error::DeployError;
 use crate::deploy::manager::views::Launched;
 use crate::deploy::plan::{Keep, Past, Roles, Tally, kept, way_back};
@@ -54,8 +56,10 @@ pub struct State {
     /// So many of them, the oldest, were made before this start of the gateway, and whether they still
     /// count is not known yet.
     pub carried_over: usize,
-    /// How the release before the current one did until that was switched to.
+    /// How the release before the current one did lately when that was switched to.
     pub before: Tally,
+    /// How the current one does, since it is so or was first looked at.
+    pub lately: Option<(ReleaseHash, Lately)>,
     /// The switch that was made a short time ago, for as long as it is looked at how its release does.
     pub watched: Option<CurrentDocument>,
     pub last_switch: Option<LastSwitch>,
@@ -166,6 +170,7 @@ impl State {
             unwritten: VecDeque::new(),
             carried_over: 0,
             before: Tally::default(),
+            lately: None,
             watched: None,
             pending: None,
             last_switch: None,
@@ -297,6 +302,31 @@ impl State {
         } else {
             Tally::default()
         };
+    }
+
+    /// Looks at how the current release does.
+    pub fn look(&mut self, now: Moment, span: Span) {
+        let Some(release) = self.current_release() else {
+            return;
+        };
+        let counted = Tally::from(&release.stats.snapshot());
+        let hash = release.hash.clone();
+        match &mut self.lately {
+            Some((of, lately)) if *of == hash => lately.note(now, counted),
+            _ => self.lately = Some((hash, Lately::begin(span, now, counted))),
+        }
+    }
+
+    /// How the current release did lately; without a look at it, all that is counted.
+    pub fn lately(&self) -> Tally {
+        let Some(release) = self.current_release() else {
+            return Tally::default();
+        };
+        let counted = Tally::from(&release.stats.snapshot());
+        match &self.lately {
+            Some((of, lately)) if *of == release.hash => lately.of(counted),
+            _ => counted,
+        }
     }
 
     /// What is to outlive this gateway.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::state::{LastSwitch, Pending, State};
 use super::views::{Snapshots, Switched};
-use super::watch::tally;
 use super::{DeployError, Managed, now};
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
 use crate::deploy::route::{Current, Release};
@@ -284,16 +283,16 @@ impl Managed {
                 from: old.as_ref().map(|old| old.hash.clone()),
                 before,
             });
-            state.before = old
-                .as_ref()
-                .map(|old| tally(&old.stats.snapshot()))
-                .unwrap_or_default();
+            state.before = state.lately();
             state.watched = (kind == ChangeKind::Switch).then(|| document.clone());
             state.settle_candidate(&release.hash);
             state.draining.remove(&release.hash);
             state.history.push(entry.clone());
             state.current = Current::Release(release.clone());
             state.document = Some(document.clone());
+            // Of what it did before, as a canary or the last time, nothing counts.
+            state.lately = None;
+            state.look(self.clock.now(), self.span());
             state.unwritten.push_back((document.clone(), entry.clone()));
             self.publish(&state);
             (old, canary.filter(|canary| canary.hash != release.hash))

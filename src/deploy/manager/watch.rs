@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use super::state::Health;
 use super::{DeployError, Managed};
 use crate::config::DEFAULT_REGISTRY;
+use crate::deploy::lately::Span;
 use crate::deploy::plan::{Tally, Watch, is_worse};
 use crate::deploy::records::CurrentDocument;
 use crate::deploy::route::Release;
@@ -18,6 +19,9 @@ use crate::store::StoreError;
 
 /// Between two looks at how the new release does.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often it is looked, in that time, how the current release does. A span is so much longer at most.
+const LOOKS_PER_SPAN: u32 = 8;
 
 /// Between two looks whether store and registry answer.
 const HEALTH_EVERY: Duration = Duration::from_secs(15);
@@ -42,6 +46,25 @@ impl Managed {
             self.tidy().await;
         };
         watching.boxed()
+    }
+
+    /// What a new release is measured by: the old one in as long a time as the new one is given, and in as
+    /// many requests as it takes.
+    pub(super) fn span(&self) -> Span {
+        Span {
+            time: self.config.rollback_watch,
+            requests: self.config.rollback_requests_min,
+        }
+    }
+
+    /// Keeps an eye on the current release, for the switch that comes some day.
+    pub(super) async fn look_after_shares(self: Arc<Self>) {
+        let span = self.span();
+        loop {
+            let now = self.clock.now();
+            self.state.lock().look(now, span);
+            tokio::time::sleep(span.time / LOOKS_PER_SPAN).await;
+        }
     }
 
     async fn watch(
@@ -69,7 +92,7 @@ impl Managed {
             if self.state.lock().watched.as_ref() != Some(switch) {
                 return;
             }
-            let new = tally(&release.stats.snapshot().since(&before));
+            let new = Tally::from(&release.stats.snapshot().since(&before));
             if let Some(reason) = watch.and_then(|watch| is_worse(watch, old, new)) {
                 tracing::warn!(app = %self.name, release = release.hash.short(), reason, "the new release fails too often");
                 let by = format!("the gateway: {reason}");
@@ -172,9 +195,11 @@ impl Managed {
 }
 
 /// What counts as a failure of a release: its own 5xx, and that it could not be reached or woken.
-pub(super) fn tally(snapshot: &Snapshot) -> Tally {
-    Tally {
-        requests: snapshot.visits(),
-        failures: snapshot.failed,
+impl From<&Snapshot> for Tally {
+    fn from(snapshot: &Snapshot) -> Self {
+        Tally {
+            requests: snapshot.visits(),
+            failures: snapshot.failed,
+        }
     }
 }

@@ -54,3 +54,29 @@ async fn a_registry_that_nobody_needs_is_not_told_as_down() {
     rig.fake.set_registry("registry.example:5000", down);
     assert_eq!(registry(&rig).await, told);
 }
+
+/// An outage of long ago does not excuse a new release.
+#[tokio::test(start_paused = true)]
+async fn what_counts_of_the_old_release_is_how_it_did_lately() {
+    let rig = Rig::new(watched).await;
+    let first = rig.go_live("1").await;
+    rig.requests(&first, 500, 500);
+    for _ in 0..10 {
+        tokio::time::sleep(30 * SECOND).await;
+        rig.requests(&first, 20, 200);
+    }
+    let second = rig.go_live("2").await;
+    rig.requests(&second, 80, 200);
+    rig.requests(&second, 20, 500);
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(rig.current(), Some(first.clone()));
+
+    // And what it failed at lately does: with so much of it, the new one is no worse.
+    rig.requests(&first, 200, 500);
+    tokio::time::sleep(30 * SECOND).await;
+    let third = rig.go_live("3").await;
+    rig.requests(&third, 20, 500);
+    rig.requests(&third, 80, 200);
+    tokio::time::sleep(70 * SECOND).await;
+    assert_eq!(rig.current(), Some(third));
+}
