@@ -2,6 +2,7 @@
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use wakegate::lifecycle::fleet::Creation;
 
 use super::*;
 

@@ -1,6 +1,7 @@
 //! Requests that turn out to be meant for another workload while they wait, or before.
 
 use tokio_util::sync::CancellationToken;
+use wakegate::lifecycle::fleet::Creation;
 
 use super::*;
 
