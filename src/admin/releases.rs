@@ -236,7 +236,7 @@ async fn pause(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     body::read_nothing(request).await?;
-    set_door(&doors, vec![named(&doors, app)?], Door::Paused, true)
+    set_door(&doors, vec![named(&doors, app)?], Door::Paused, true).await
 }
 
 async fn resume(
@@ -245,7 +245,7 @@ async fn resume(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     body::read_nothing(request).await?;
-    set_door(&doors, vec![named(&doors, app)?], Door::Paused, false)
+    set_door(&doors, vec![named(&doors, app)?], Door::Paused, false).await
 }
 
 async fn maintenance_up(
@@ -253,7 +253,7 @@ async fn maintenance_up(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     let apps = all_or_named(&doors, request).await?;
-    set_door(&doors, apps, Door::Maintenance, true)
+    set_door(&doors, apps, Door::Maintenance, true).await
 }
 
 async fn maintenance_down(
@@ -261,7 +261,7 @@ async fn maintenance_down(
     request: Request,
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     let apps = all_or_named(&doors, request).await?;
-    set_door(&doors, apps, Door::Maintenance, false)
+    set_door(&doors, apps, Door::Maintenance, false).await
 }
 
 /// The named application, or all of them.
@@ -273,7 +273,7 @@ async fn all_or_named(doors: &Doors, request: Request) -> Result<Vec<AppName>, P
     }
 }
 
-fn set_door(
+async fn set_door(
     doors: &Doors,
     apps: Vec<AppName>,
     what: Door,
@@ -281,7 +281,7 @@ fn set_door(
 ) -> Result<Json<Vec<AppStatus>>, Problem> {
     let mut changed = Vec::new();
     for app in apps {
-        doors.releases.set_door(&app, what, is_on)?;
+        doors.releases.set_door(&app, what, is_on).await?;
         changed.push(doors.releases.status_of(&app)?);
     }
     Ok(Json(changed))

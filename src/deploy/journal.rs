@@ -1,7 +1,8 @@
-//! What one gateway has to remember of its last switch, whatever becomes of it or of the store.
+//! What one gateway has to remember of an application, whatever becomes of it or of the store.
 //!
 //! A store may be away when a switch is made and when the gateway starts again. Then this file, on the
-//! gateway's own disk, is all that tells which of the containers was the current release.
+//! gateway's own disk, is all that tells which of the containers was the current release. That an
+//! application is in maintenance here is no matter of the store's at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -37,6 +38,9 @@ pub struct Noted {
     /// Switches that the store has not taken, oldest first.
     #[serde(default)]
     pub unwritten: Vec<(CurrentDocument, HistoryEntry)>,
+    /// Nobody has ended its maintenance.
+    #[serde(default)]
+    pub in_maintenance: bool,
 }
 
 impl Noted {
@@ -108,6 +112,26 @@ impl Journal {
         if written.as_ref() == Some(&noted) {
             return Ok(());
         }
+        self.put(&noted)?;
+        *written = Some(noted);
+        Ok(())
+    }
+
+    /// Changes what is there, also when the one who calls does not know all of it. A file that cannot be
+    /// read counts as none. Otherwise as [`Journal::write`].
+    pub fn amend(&self, change: impl FnOnce(&mut Noted)) -> io::Result<()> {
+        let mut written = self.turn.lock();
+        let before = written.clone().or_else(|| self.read().ok());
+        let mut noted = before.clone().unwrap_or_default();
+        change(&mut noted);
+        if before.as_ref() != Some(&noted) {
+            self.put(&noted)?;
+            *written = Some(noted);
+        }
+        Ok(())
+    }
+
+    fn put(&self, noted: &Noted) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         DirBuilder::new()
             .recursive(true)
@@ -117,11 +141,9 @@ impl Journal {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(&noted)?)?;
+        file.write_all(&serde_json::to_vec_pretty(noted)?)?;
         file.sync_all()?;
         fs::rename(&draft, &self.path)?;
-        File::open(folder)?.sync_all()?;
-        *written = Some(noted);
-        Ok(())
+        File::open(folder)?.sync_all()
     }
 }

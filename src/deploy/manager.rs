@@ -39,7 +39,7 @@ use self::state::State;
 use crate::clock::{Clock, unix_millis};
 use crate::config::{self, Config};
 use crate::deploy::configuration::{Given, LaunchConfiguration};
-use crate::deploy::journal::Journal;
+use crate::deploy::journal::{Journal, Noted};
 use crate::deploy::records::HistoryEntry;
 use crate::deploy::route::{App, AppLimits, Apps, Door};
 use crate::lifecycle::fleet::{Fleet, View};
@@ -134,9 +134,11 @@ impl Manager {
                 pause_max: app.pause_max,
                 held_max: config.hold.queue_max,
             };
+            let journal = Journal::new(&app.journal);
+            let noted = noted(name, &journal);
             let managed = Managed {
                 store: stores.remove(name)?,
-                journal: Arc::new(Journal::new(&app.journal)),
+                journal: Arc::new(journal),
                 is_journal_lost: AtomicBool::new(false),
                 name: name.clone(),
                 config: app.clone(),
@@ -147,18 +149,26 @@ impl Manager {
                 runtime: runtime.clone(),
                 clock,
                 began: now(),
-                state: Mutex::new(State::new()),
+                state: Mutex::new(State::new(&noted)),
                 changing: tokio::sync::Mutex::new(()),
                 tidying: RwLock::new(()),
                 changed: changed.clone(),
                 ending: ending.clone(),
             };
-            Some((name.clone(), Arc::new(managed)))
+            if noted.in_maintenance {
+                tracing::warn!(app = %name, "in maintenance since before this start, until `wakegate maintenance down`");
+                managed.route.set_door(Door::Maintenance);
+            }
+            Some((Arc::new(managed), noted))
         });
-        let apps: BTreeMap<AppName, Arc<Managed>> = managed.collect();
+        let managed: Vec<(Arc<Managed>, Noted)> = managed.collect();
+        let apps: BTreeMap<AppName, Arc<Managed>> = managed
+            .iter()
+            .map(|(managed, _)| (managed.name.clone(), managed.clone()))
+            .collect();
         metrics::register(registry, apps.values());
-        for managed in apps.values() {
-            managed.spawn(managed.clone().begin());
+        for (managed, noted) in managed {
+            managed.spawn(managed.clone().begin(noted));
             managed.spawn(managed.clone().look_after_health());
             if managed.config.rollback_failures_max.is_some() {
                 managed.spawn(managed.clone().look_after_shares());
@@ -295,9 +305,14 @@ impl Manager {
     }
 
     /// Opens or closes an application to requests. Opening ends only `what`: who resumes does not
-    /// end a maintenance, and a pause does not take the place of one.
-    pub fn set_door(&self, app: &AppName, what: Door, is_on: bool) -> Result<(), DeployError> {
-        let managed = self.managed(Some(app.as_str()))?;
+    /// end a maintenance, and a pause does not take the place of one. A maintenance outlives the gateway.
+    pub async fn set_door(
+        &self,
+        app: &AppName,
+        what: Door,
+        is_on: bool,
+    ) -> Result<(), DeployError> {
+        let managed = self.managed(Some(app.as_str()))?.clone();
         let door = match (managed.route.door(), what, is_on) {
             (before, _, false) if before != what => return Ok(()),
             (Door::Maintenance, Door::Paused, true) => return Ok(()),
@@ -307,7 +322,11 @@ impl Manager {
         managed.route.set_door(door);
         tracing::info!(%app, ?door, "the way to an application was changed");
         managed.tell();
-        Ok(())
+        whole(async move {
+            managed.note_door().await;
+            Ok(())
+        })
+        .await
     }
 
     /// Everything that there is to be told.
@@ -320,6 +339,17 @@ impl Manager {
     pub fn status_of(&self, app: &AppName) -> Result<AppStatus, DeployError> {
         Ok(self.managed(Some(app.as_str()))?.status())
     }
+}
+
+/// What an earlier start of this gateway has left in the journal.
+fn noted(app: &AppName, journal: &Journal) -> Noted {
+    journal.read().unwrap_or_else(|error| {
+        tracing::warn!(
+            %app, journal = %journal.path().display(), %error,
+            "the journal cannot be read; the store tells which release is current"
+        );
+        Noted::default()
+    })
 }
 
 /// Carries a change out to its end, also when whoever asked for it goes away.

@@ -30,6 +30,8 @@ lines![
     Process a_history_that_is_lost_takes_no_release_away,
     Process a_history_that_cannot_be_read_is_written_whole_by_going_back,
     Process a_journal_that_cannot_be_written_is_told_once_and_harms_nothing,
+    Process a_maintenance_outlives_the_gateway_and_a_pause_does_not,
+    S3 a_maintenance_that_begins_while_the_store_is_away_forgets_no_release,
 ];
 
 /// Two releases run, since the old one still has a stream, and the gateway is gone.
@@ -316,4 +318,37 @@ async fn a_history_that_cannot_be_read_is_written_whole_by_going_back(stage: Sta
     let told = ["switch one", "switch two", "switch three", "rollback two"];
     assert_eq!(stage.shelf().told().await, told);
     assert_eq!(api.status().await["previous"], stage.release("one").hash());
+}
+
+async fn a_maintenance_outlives_the_gateway_and_a_pause_does_not(stage: Stage) {
+    let (gateway, api) = stage.start().await;
+    api.deployed(&stage.release("one")).await;
+    api.post("/maintenance/up", json!({})).await.ok();
+    gateway.kill();
+    let (gateway, api) = stage.start().await;
+    let answer = api.client.get("/").await;
+    answer.problem(503, "maintenance");
+    assert_eq!(api.status().await["door"], "maintenance");
+    gateway.log.line_with("in maintenance since before").await;
+    api.post("/maintenance/down", json!({})).await.ok();
+    assert_eq!(api.answering().await, "one");
+    api.pause().await;
+    gateway.kill();
+    let (_gateway, api) = stage.start().await;
+    assert_eq!(api.answering().await, "one");
+    assert_eq!(api.status().await["door"], "open");
+}
+
+async fn a_maintenance_that_begins_while_the_store_is_away_forgets_no_release(stage: Stage) {
+    let (setup, _shelf, between) = with_something_between(&stage).await;
+    let [_, new_hash] = killed_while_two_run(&stage, &setup).await;
+    between.set(Mode::Away);
+    let (gateway, api) = start(&setup).await;
+    api.post("/maintenance/up", json!({})).await.ok();
+    gateway.kill();
+    let (_gateway, api) = start(&setup).await;
+    let status = api.until("it is known", |status| status["current"] == new_hash);
+    assert_eq!(status.await["door"], "maintenance");
+    api.post("/maintenance/down", json!({})).await.ok();
+    assert_eq!(api.answering().await, "new");
 }

@@ -29,6 +29,7 @@ fn noted(unwritten: &[(&str, &str)]) -> Noted {
         history: unwritten.iter().map(|(_, entry)| entry.clone()).collect(),
         is_history_whole: true,
         unwritten,
+        in_maintenance: true,
     }
 }
 
@@ -78,4 +79,32 @@ fn only_a_switch_later_than_the_stores_is_missing_in_it() {
     }
     assert!(!is_later(&at(half_past), Some(&at(half_past))));
     assert!(!is_later(&at(""), Some(&at(""))));
+}
+
+#[test]
+fn what_is_amended_keeps_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.json");
+    let close = |noted: &mut Noted| noted.in_maintenance = true;
+    let open = |noted: &mut Noted| noted.in_maintenance = false;
+    // Nothing to remember makes no file.
+    Journal::new(&path).amend(open).unwrap();
+    assert!(!path.exists());
+    let before = Noted {
+        in_maintenance: false,
+        ..noted(&[("one", "2026-01-01T00:00:00Z")])
+    };
+    Journal::new(&path).write(|| before.clone()).unwrap();
+    let next = Journal::new(&path);
+    next.amend(close).unwrap();
+    let closed = Noted {
+        in_maintenance: true,
+        ..before.clone()
+    };
+    assert_eq!(Journal::new(&path).read().unwrap(), closed);
+    next.amend(open).unwrap();
+    assert_eq!(Journal::new(&path).read().unwrap(), before);
+    fs::write(&path, "{").unwrap();
+    Journal::new(&path).amend(close).unwrap();
+    assert!(Journal::new(&path).read().unwrap().in_maintenance);
 }

@@ -1,10 +1,9 @@
 //! The gateway's start: the release that was current becomes it again.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{CarriedOver, Pending, State};
+use super::state::{CarriedOver, State};
 use super::switch::STORE_WAIT;
 use super::{DeployError, Managed, is_awake, release_of};
 use crate::clock::unix_millis;
@@ -60,8 +59,7 @@ impl Managed {
     /// so by a switch. Requests are held meanwhile, as long as the store may only be away. Then goes on
     /// to look for what nobody wants: a start that a killed gateway had ordered may be carried out after
     /// this one has begun.
-    pub(super) async fn begin(self: Arc<Self>) {
-        let noted = self.noted().await;
+    pub(super) async fn begin(self: Arc<Self>, noted: Noted) {
         let mut pause = RETRY_MIN;
         loop {
             while self.fleet.engine().is_err() {
@@ -112,34 +110,6 @@ impl Managed {
         // Where another one is current by now, nobody has asked for a launch of this one.
         self.state.lock().settle_candidate(&current.hash);
         launched.map(drop)
-    }
-
-    /// What an earlier start of this gateway has left in the journal.
-    async fn noted(&self) -> Noted {
-        let journal = self.journal.clone();
-        let reading = tokio::task::spawn_blocking(move || journal.read());
-        let read = reading
-            .await
-            .unwrap_or_else(|broken| Err(io::Error::other(broken)));
-        let noted = read.unwrap_or_else(|error| {
-            tracing::warn!(
-                app = %self.name, journal = %self.journal.path().display(), %error,
-                "the journal cannot be read; the store tells which release is current"
-            );
-            Noted::default()
-        });
-        let mut state = self.state.lock();
-        state.carried_over = noted.unwritten.len();
-        state.pending = noted.unwritten.last().map(|(last, _)| Pending {
-            hash: last.hash.clone(),
-            since: last.at.clone(),
-            error: "the gateway ended before the store had taken it".to_owned(),
-            attempts: 0,
-        });
-        state.unwritten = noted.unwritten.iter().cloned().collect();
-        // Until the store tells.
-        state.history = noted.history.clone();
-        noted
     }
 
     /// Tells why no release is current. While that can only be because the store is away, nobody is

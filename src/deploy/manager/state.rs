@@ -151,7 +151,8 @@ pub enum CarriedOver {
 }
 
 impl State {
-    pub fn new() -> Self {
+    /// Of a gateway that begins, with what an earlier start of it has left in the journal.
+    pub fn new(noted: &Noted) -> Self {
         Self {
             current: Current::Loading,
             document: None,
@@ -164,15 +165,21 @@ impl State {
             draining: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
             known: BTreeMap::new(),
-            history: Vec::new(),
+            // Until the store tells.
+            history: noted.history.clone(),
             once_current: Vec::new(),
             is_history_known: false,
-            unwritten: VecDeque::new(),
-            carried_over: 0,
+            unwritten: noted.unwritten.iter().cloned().collect(),
+            carried_over: noted.unwritten.len(),
             before: Tally::default(),
             lately: None,
             watched: None,
-            pending: None,
+            pending: noted.unwritten.last().map(|(last, _)| Pending {
+                hash: last.hash.clone(),
+                since: last.at.clone(),
+                error: "the gateway ended before the store had taken it".to_owned(),
+                attempts: 0,
+            }),
             last_switch: None,
             failed: VecDeque::new(),
             leaving: BTreeSet::new(),
@@ -329,7 +336,7 @@ impl State {
         }
     }
 
-    /// What is to outlive this gateway.
+    /// What is to outlive this gateway, of releases.
     pub fn noted(&self) -> Noted {
         let too_many = self.history.len().saturating_sub(HISTORY_ENTRIES_MAX);
         Noted {
@@ -338,6 +345,7 @@ impl State {
             history: self.history[too_many..].to_vec(),
             is_history_whole: self.is_history_known,
             unwritten: self.unwritten.iter().cloned().collect(),
+            in_maintenance: false,
         }
     }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::state::{LastSwitch, Pending, State};
 use super::views::{Snapshots, Switched};
 use super::{DeployError, Managed, now};
+use crate::deploy::journal::Noted;
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
-use crate::deploy::route::{Current, Release};
+use crate::deploy::route::{Current, Door, Release};
 use crate::names::ReleaseHash;
 use crate::store::{Recorded, StoreError};
 
@@ -379,10 +380,34 @@ impl Managed {
 
     /// Writes down, on this machine, what must not be lost with the gateway.
     pub(super) async fn note(self: &Arc<Self>) {
+        self.journalize(|managed| {
+            managed.journal.write(|| Noted {
+                in_maintenance: managed.is_in_maintenance(),
+                ..managed.state.lock().noted()
+            })
+        })
+        .await;
+    }
+
+    /// That, as far as the door is concerned: which release is current may not be known yet.
+    pub(super) async fn note_door(self: &Arc<Self>) {
+        self.journalize(|managed| {
+            let amend = |noted: &mut Noted| noted.in_maintenance = managed.is_in_maintenance();
+            managed.journal.amend(amend)
+        })
+        .await;
+    }
+
+    fn is_in_maintenance(&self) -> bool {
+        self.route.door() == Door::Maintenance
+    }
+
+    async fn journalize(
+        self: &Arc<Self>,
+        write: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) {
         let managed = self.clone();
-        let writing = tokio::task::spawn_blocking(move || {
-            managed.journal.write(|| managed.state.lock().noted())
-        });
+        let writing = tokio::task::spawn_blocking(move || write(&managed));
         let written = writing
             .await
             .unwrap_or_else(|broken| Err(io::Error::other(broken)));
@@ -394,8 +419,8 @@ impl Managed {
         {
             tracing::warn!(
                 app = %self.name, journal = %self.journal.path().display(), %error,
-                "the journal cannot be written: without it a gateway that starts while the store is away \
-                 does not know which release is current"
+                "the journal cannot be written: without it a gateway that starts does not know of a maintenance, \
+                 nor which release is current while the store is away"
             );
         }
     }

@@ -337,7 +337,7 @@ async fn the_door_is_told_in_the_status() {
         (Door::Paused, true, "paused"),
         (Door::Paused, false, "open"),
     ] {
-        rig.manager.set_door(&rig.app, what, is_on).unwrap();
+        rig.manager.set_door(&rig.app, what, is_on).await.unwrap();
         assert_eq!(rig.status().door, word, "{what:?} {is_on}");
     }
 }
