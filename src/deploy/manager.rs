@@ -390,6 +390,15 @@ impl Managed {
             .find(|view| release_of(view).as_ref() == Some(hash))
     }
 
+    /// The same, where that there is none has to be certain: also right after the gateway's start.
+    async fn listed_container(&self, hash: &ReleaseHash) -> Result<Option<View>, DeployError> {
+        if let Some(view) = self.container(hash) {
+            return Ok(Some(view));
+        }
+        self.fleet.listed().await?;
+        Ok(self.container(hash))
+    }
+
     fn given(&self) -> Given {
         Given {
             registry: self.config.registry.clone(),

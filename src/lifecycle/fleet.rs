@@ -344,6 +344,14 @@ impl Fleet {
         self.shared.core.held.clone()
     }
 
+    /// Waits for the engine's first listing: until then what is not known may be there all the same.
+    ///
+    /// # Errors
+    /// The engine is away, or does not list its containers within `start_timeout`.
+    pub async fn listed(&self) -> Result<(), OrderError> {
+        self.shared.listed().await
+    }
+
     /// `Ok` when the engine answers and all workloads are known, else what is wrong.
     pub fn engine(&self) -> Result<(), String> {
         match &*self.shared.core.engine.borrow() {

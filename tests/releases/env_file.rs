@@ -11,6 +11,7 @@ lines![
     Process a_file_that_is_not_there_is_told_by_check,
     Process a_gateway_with_a_bad_file_does_not_start,
     Process a_changed_file_counts_for_the_gateways_next_run,
+    Docker a_container_that_was_made_with_another_file_is_told_of_and_stays,
 ];
 
 const FILE: &str = r#"# The database, and other things.
@@ -131,5 +132,36 @@ async fn a_changed_file_counts_for_the_gateways_next_run(stage: Stage) {
     );
     let next = release.with("revision", "two");
     api.deployed(&next).await;
+    assert_eq!(api.answering().await, "second");
+}
+
+async fn a_container_that_was_made_with_another_file_is_told_of_and_stays(stage: Stage) {
+    let write = |text: &str| std::fs::write(stage.dir().join("shop.env"), text).expect("a file");
+    write("CONNSTR=first\nSAME=as ever\n");
+    let setup = stage.setup().set("apps.shop.env_file", "shop.env");
+    let (gateway, api) = start(&setup).await;
+    let mut release = stage.release("one");
+    release.0["envs"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("CONNSTR");
+    let hash = api.deployed(&release).await;
+    let again = api.launch(&hash).await.ok();
+    assert_eq!(again["warnings"], serde_json::json!([]));
+    gateway.kill();
+    write("CONNSTR=second\nSAME=as ever\n");
+    let (_gateway, api) = start(&setup).await;
+    let again = api.launch(&hash).await.ok();
+    assert_eq!(again["existing"], true);
+    let warning = again["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("another CONNSTR than"), "{warning}");
+    assert!(
+        !warning.contains("SAME") && !warning.contains("second"),
+        "{warning}"
+    );
+    assert_eq!(api.answering().await, "first");
+    let next = release.with("revision", "two");
+    let next_hash = api.launched(&next).await;
+    api.switched(&next_hash).await;
     assert_eq!(api.answering().await, "second");
 }

@@ -1,12 +1,39 @@
-//! Images that are to be pulled at every launch, where the release has its container already.
+//! A launch of a release that has its container already, which would be made in another way today.
 
 use super::{DeployError, Managed};
 use crate::deploy::configuration::{LaunchConfiguration, Pull};
 use crate::lifecycle::fleet::View;
 use crate::names::ReleaseHash;
 use crate::runtime::InstanceId;
+use crate::spec::WorkloadSpec;
 
 impl Managed {
+    /// A warning when the container has other variables than it would be given now: `env_file` is read at
+    /// the gateway's start, and is no part of a release.
+    pub(super) async fn another_environment(
+        &self,
+        spec: &WorkloadSpec,
+        container: &View,
+    ) -> Option<String> {
+        let has = self.fleet.container(container.name.as_str()).await?.envs;
+        let is_other = |(name, value): &(&String, &String)| has.get(*name) != Some(*value);
+        // Their values may be secret.
+        let names: Vec<&str> = spec
+            .envs
+            .iter()
+            .filter(is_other)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{} was made with another {} than env_file gives now, and stays as it is: another \
+                 environment needs another revision",
+                container.name,
+                names.join(", ")
+            )
+        })
+    }
+
     /// Pulls such an image, and gives a warning when it is not the one that the container was made of.
     ///
     /// The container stays as it is, since a release is one thing for ever: it may be the current one,

@@ -129,12 +129,13 @@ impl Managed {
         let began = self.clock.now();
         let (release, configuration, mut warnings) = self.read(hash).await?;
         self.gone(hash).await;
-        let existing = self.container(hash);
+        let existing = self.listed_container(hash).await?;
         let image = &release.spec.image;
         let was_there = match &existing {
             Some(view) => {
                 let another = self.another_image(hash, &configuration, image, view);
                 warnings.extend(another.await);
+                warnings.extend(self.another_environment(&release.spec, view).await);
                 None
             }
             None => self.image(image).await?,

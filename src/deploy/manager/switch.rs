@@ -136,7 +136,7 @@ impl Managed {
         // Until it is current, nothing is routed to it: it would be put to sleep while it wakes.
         let _staying = self.tidying.read().await;
         let is_leaving = self.state.lock().leaving.contains(&hash);
-        match self.container(&hash).filter(|_| !is_leaving) {
+        match self.listed_container(&hash).await?.filter(|_| !is_leaving) {
             Some(view) => self.wake(&hash, &view.name, None).await?,
             // Somebody has removed it; its configuration and the registry still have it.
             None => {
@@ -161,11 +161,12 @@ impl Managed {
 
     /// The release, if it has a container that can be used.
     async fn launched_release(&self, hash: &ReleaseHash) -> Result<Arc<Release>, DeployError> {
-        let Some(view) = self.container(hash) else {
+        if self.container(hash).is_none() {
             // That there is no such release at all is the better answer.
             self.store.configuration(hash).await?;
-            return Err(self.not_launched(hash));
-        };
+        }
+        let view = self.listed_container(hash).await?;
+        let view = view.ok_or_else(|| self.not_launched(hash))?;
         if view.phase == "removing" || self.state.lock().leaving.contains(hash) {
             return Err(self.not_launched(hash));
         }

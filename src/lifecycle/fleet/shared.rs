@@ -93,6 +93,13 @@ impl Shared {
         }
     }
 
+    /// The same for an order, which waits as long as for a start.
+    pub(super) async fn listed(&self) -> Result<(), OrderError> {
+        let deadline = self.core.clock.now() + self.core.lifecycle.start_timeout;
+        let answers = self.engine_answers(deadline).await;
+        answers.map_err(|reason| OrderError::EngineUnreachable(reason.to_string()))
+    }
+
     /// The order to make the workload.
     pub(super) fn creation(
         &self,
@@ -139,11 +146,8 @@ impl Shared {
 
     pub(super) async fn deploy(&self, spec: WorkloadSpec, start: bool) -> Result<View, OrderError> {
         let name = spec.name.clone();
-        // Until the first listing it is not known which names are taken.
-        let deadline = self.core.clock.now() + self.core.lifecycle.start_timeout;
-        self.engine_answers(deadline)
-            .await
-            .map_err(|reason| OrderError::EngineUnreachable(reason.to_string()))?;
+        // Until then it is not known which names are taken.
+        self.listed().await?;
         let workload = loop {
             let workload = self.entry(&name);
             let order = Event::CreateOrdered {

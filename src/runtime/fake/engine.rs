@@ -232,6 +232,10 @@ impl Runtime for Fake {
     /// As Docker's list: without envs and addresses.
     async fn list(&self) -> Result<Vec<Instance>, RuntimeError> {
         self.called(|_| Call::List)?;
+        let delay = self.state.lock().listing_delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let state = self.state.lock();
         let all = state.containers.values();
         Ok(all

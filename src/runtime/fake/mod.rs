@@ -158,6 +158,11 @@ impl Fake {
         self.state.lock().on_end = Some(Arc::new(hook));
     }
 
+    /// Listings take so long from now on.
+    pub fn delay_listings(&self, delay: Duration) {
+        self.state.lock().listing_delay = delay;
+    }
+
     /// The engine goes away (all calls are `Unreachable`, event streams end) or comes back.
     /// Containers go on living, and nobody hears of what happens to them.
     pub fn set_reachable(&self, reachable: bool) {

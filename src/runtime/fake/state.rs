@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::runtime::feed::Feed;
 use crate::runtime::{
@@ -23,6 +24,7 @@ pub(super) struct State {
     pub load_error: Option<RuntimeError>,
     pub registries: HashMap<String, RegistryHealth>,
     pub reachable: bool,
+    pub listing_delay: Duration,
     pub feed: Feed,
     pub calls: Vec<Call>,
     pub on_start: Option<Hook>,
@@ -54,6 +56,7 @@ impl State {
             load_error: None,
             registries: HashMap::new(),
             reachable: true,
+            listing_delay: Duration::ZERO,
             feed: Feed::new(),
             calls: Vec::new(),
             on_start: None,

@@ -78,11 +78,20 @@ impl Rig {
         change(&mut shop);
         config.apps.insert(app.clone(), shop);
         let revisions = std::cell::RefCell::default();
-        Self::open(config, Fake::new(), store, revisions).await
+        let rig = Self::open(config, Fake::new(), store, revisions);
+        rig.until_begun().await;
+        rig
     }
 
     /// The gateway ended, however, and began again.
     pub async fn restart(self) -> Self {
+        let rig = self.restart_at_once();
+        rig.until_begun().await;
+        rig
+    }
+
+    /// That, without a word from the engine or from the store yet.
+    pub fn restart_at_once(self) -> Self {
         let Self {
             config,
             fake,
@@ -93,7 +102,11 @@ impl Rig {
             ..
         } = self;
         drop((manager, fleet));
-        Self::open(config, fake, store, revisions).await
+        Self::open(config, fake, store, revisions)
+    }
+
+    async fn until_begun(&self) {
+        self.until(|rig| rig.state() != "loading").await;
     }
 
     /// The same, and its store is another one.
@@ -102,7 +115,7 @@ impl Rig {
         self.restart().await
     }
 
-    async fn open(
+    fn open(
         config: Config,
         fake: Fake,
         store: Store,
@@ -127,7 +140,7 @@ impl Rig {
             &mut Registry::default(),
             stores,
         );
-        let rig = Self {
+        Self {
             app,
             fake,
             store,
@@ -135,9 +148,7 @@ impl Rig {
             fleet,
             config,
             revisions,
-        };
-        rig.until(|rig| rig.state() != "loading").await;
-        rig
+        }
     }
 
     pub fn status(&self) -> AppStatus {

@@ -100,3 +100,23 @@ async fn without_a_current_release_nothing_is_removed_whose_configuration_is_not
     assert!(rig.exists(&first));
     assert_eq!(rig.status().releases[0].role, "unclaimed");
 }
+
+/// Containers that the engine has not told of yet are not taken for missing ones.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_right_after_the_start_waits_for_the_engines_first_word() {
+    let rig = Rig::new(|_| {}).await;
+    let first = rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    rig.asleep(&first).await;
+    rig.fake.delay_listings(SECOND);
+    let rig = rig.restart_at_once();
+    assert!(rig.launch(&second).await.unwrap().existing);
+    let rig = rig.restart_at_once();
+    rig.switch(&first).await.unwrap();
+    assert_eq!(rig.current(), Some(first.clone()));
+    let rig = rig.restart_at_once();
+    rig.roll_back().await.unwrap();
+    assert_eq!(rig.current(), Some(second.clone()));
+    rig.asleep(&first).await;
+    assert!(rig.exists(&first) && rig.is_running(&second));
+}
