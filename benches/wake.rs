@@ -102,7 +102,7 @@ fn config(folder: &Path) -> Config {
 }
 
 async fn gateway(config: Config, runtime: Arc<dyn Runtime>) -> (Gateway, SocketAddr) {
-    let version = load_scripts(&config).expect("good scripts");
+    let version = load_scripts(&config.scripts).expect("good scripts");
     let gateway = Gateway::start(config, runtime, version)
         .await
         .expect("a gateway");

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin;
 use crate::clock::Clock;
-use crate::config::{Config, Engine, Listen, ProcessImage, Shadow};
+use crate::config::{self, Config, Engine, Listen, ProcessImage, Shadow};
 use crate::deploy::manager::Manager;
 use crate::lifecycle::fleet::Fleet;
 use crate::metrics;
@@ -96,8 +96,8 @@ pub async fn choose_runtime(
 }
 
 /// Loads the scripts, or tells all that is wrong with them.
-pub fn load_scripts(config: &Config) -> anyhow::Result<Version> {
-    trial::load(&config.scripts.dir, &config.scripts.given, 1).map_err(|errors| {
+pub fn load_scripts(scripts: &config::Scripts) -> anyhow::Result<Version> {
+    trial::load(&scripts.dir, &scripts.given, 1).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("the scripts are not usable:\n{}", errors.join("\n"))
     })
@@ -196,7 +196,7 @@ async fn renew_rules(history: Arc<History>, fleet: Arc<Fleet>) {
 /// `wakegate serve`: runs until a signal ends it.
 pub async fn serve(config: Config, builtin: BTreeMap<String, ProcessImage>) -> anyhow::Result<()> {
     let mut ending = Ending::listen()?;
-    let version = load_scripts(&config)?;
+    let version = load_scripts(&config.scripts)?;
     let (chosen, line) = choose_runtime(&config, builtin).await?;
     tracing::info!("{line}");
     let gateway = Gateway::start(config, chosen.runtime(), version).await?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigErrors};
 use crate::script::definitions;
 use crate::script::meter::STACK_BYTES;
 use crate::script::version::Summary;
@@ -164,26 +164,27 @@ fn serve(file: &ConfigFile) -> anyhow::Result<()> {
 }
 
 fn check(file: &ConfigFile) -> anyhow::Result<()> {
-    let config = file.load();
-    // Also with a broken configuration the scripts are looked at: all errors at once.
-    let fallback = Config::default();
-    let looked_at = config.as_ref().unwrap_or(&fallback);
-    let dir = looked_at.scripts.dir.clone();
-    let scripts = app::load_scripts(looked_at);
-    let both_wrong = config.is_err() && scripts.is_err();
-    if let Err(error) = &scripts {
+    let config = match file.load() {
+        Ok(config) => config,
+        Err(error) => {
+            // All errors at once, where those of the configuration do not make others of the scripts.
+            let wrong = error.downcast_ref::<ConfigErrors>();
+            match wrong.and_then(ConfigErrors::scripts).map(app::load_scripts) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => eprintln!("{error:#}\n"),
+                None => eprintln!("The scripts are looked at when the configuration is right.\n"),
+            }
+            return Err(error);
+        }
+    };
+    let dir = &config.scripts.dir;
+    let version = app::load_scripts(&config.scripts).map_err(|error| {
         eprintln!("{error:#}");
-    }
-    if both_wrong {
-        eprintln!();
-    }
-    let config = config?;
-    let Ok(version) = scripts else {
-        anyhow::bail!(
+        anyhow::anyhow!(
             "the scripts in {} are not usable (see above)",
             dir.display()
-        );
-    };
+        )
+    })?;
     println!(
         "The configuration is good: {} public, {} admin.",
         config.public.listen, config.admin.listen

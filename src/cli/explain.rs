@@ -74,7 +74,7 @@ pub fn run(what: Explain) -> anyhow::Result<ExitCode> {
 
 fn by_directory(config: &Config, wish: &Wish) -> anyhow::Result<Explanation> {
     let head = wish.head(unix_seconds()).map_err(|wrong| anyhow!(wrong))?;
-    let version = app::load_scripts(config)?;
+    let version = app::load_scripts(&config.scripts)?;
     Ok(on_a_deep_stack(|| version.explain(&head)))
 }
 

@@ -124,9 +124,13 @@ impl Reading<'_> {
         let header = header(&app.name);
         let name = match AppName::new(&app.name) {
             Ok(name) => name,
-            Err(error) => return self.refuse(&app.place, format!("{header}: {error}")),
+            Err(error) => {
+                self.are_scripts_in_doubt = true;
+                return self.refuse(&app.place, format!("{header}: {error}"));
+            }
         };
         let Value::Table(members) = &app.value else {
+            self.are_scripts_in_doubt = true;
             let hint = format!("{APPS}.{name} is a table (write [{APPS}.{name}])");
             return self.refuse(&app.place, hint);
         };

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::keys::VARS;
+use super::keys::{SCRIPTS, VARS};
 use super::meant::{KeyName, Reading};
 use super::{Listen, Secret, vars, words};
 
@@ -56,6 +56,7 @@ fn large_vars(reading: &mut Reading<'_>) {
     for (name, message) in told {
         if let Some(place) = reading.var_places.get(&name).cloned() {
             let header = format!("[{VARS}] {name}");
+            reading.are_scripts_in_doubt = true;
             reading.complain(&header, &place, vec![message.into()]);
         }
     }
@@ -71,6 +72,7 @@ fn complain(reading: &mut Reading<'_>, keys: &[KeyName], message: String) {
         .iter()
         .find_map(|key| Some((key, reading.places.get(key)?.clone())));
     if let Some(((table, name), place)) = set {
+        reading.are_scripts_in_doubt |= *table == SCRIPTS;
         let header = format!("[{table}] {name}");
         reading.complain(&header, &place, vec![message.into()]);
     }

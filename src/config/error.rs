@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Scripts;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
@@ -28,10 +30,11 @@ pub enum Place {
 }
 
 /// Everything that is wrong, in the order of the file, then of the environment. Not empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
     file_missing: bool,
+    scripts: Option<Box<Scripts>>,
 }
 
 impl ConfigErrors {
@@ -44,6 +47,7 @@ impl ConfigErrors {
         Err(Self {
             errors,
             file_missing: false,
+            scripts: None,
         })
     }
 
@@ -57,7 +61,19 @@ impl ConfigErrors {
                     .to_owned(),
             }],
             file_missing: true,
+            scripts: None,
         }
+    }
+
+    /// Keeps the part of the configuration that scripts are loaded by, which is right for all that is known.
+    pub(super) fn with_scripts(self, scripts: Scripts) -> Self {
+        let scripts = Some(Box::new(scripts));
+        Self { scripts, ..self }
+    }
+
+    /// What scripts are loaded by, when nothing that is wrong concerns them.
+    pub fn scripts(&self) -> Option<&Scripts> {
+        self.scripts.as_deref()
     }
 
     /// Whether all that is wrong is that the file is not there.

@@ -267,12 +267,15 @@ pub const IMAGES: (&str, &str) = ("process", "images");
 /// The table of constants: its names are the user's own too, and no environment variable sets them.
 pub const VARS: &str = "vars";
 
+/// The table of how scripts are loaded.
+pub const SCRIPTS: &str = "scripts";
+
 /// Every table that may stand in a file, in its order.
 pub fn all_tables() -> impl Iterator<Item = &'static str> + Clone {
     tables().flat_map(|table| {
         [table]
             .into_iter()
-            .chain((table == "scripts").then_some(VARS))
+            .chain((table == SCRIPTS).then_some(VARS))
             .chain((table == "spec").then_some(APPS))
     })
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::check;
 use super::env::Environment;
 use super::error::{ConfigError, ConfigErrors, Place};
-use super::keys::{APPS, Draft, IMAGE_KEYS, IMAGES, KEYS, Key, VARS, all_tables, tables};
+use super::keys::{APPS, Draft, IMAGE_KEYS, IMAGES, KEYS, Key, SCRIPTS, VARS, all_tables, tables};
 use super::kind::{Complaint, Kind as _};
 use super::suggest;
 use super::typed::{Member, Typed, Value};
@@ -98,6 +98,7 @@ pub(super) fn from_environment(
         Ok(config) => ConfigErrors::or(errors, config),
         Err(wrong) if errors.is_empty() => Err(wrong),
         Err(wrong) => {
+            // A variable that is misspelt may be one of those for scripts.
             errors.extend(wrong.iter().cloned());
             ConfigErrors::or(errors, Config::default())
         }
@@ -128,6 +129,8 @@ pub struct Reading<'b> {
     pub failed: BTreeSet<KeyName>,
     /// Where each constant of `[vars]` was set.
     pub var_places: BTreeMap<String, Place>,
+    /// Whether something that is wrong may concern scripts, so that these cannot be judged.
+    pub are_scripts_in_doubt: bool,
     /// Where relative paths start.
     pub base: &'b Path,
 }
@@ -144,12 +147,14 @@ impl<'b> Reading<'b> {
             places: BTreeMap::new(),
             failed: BTreeSet::new(),
             var_places: BTreeMap::new(),
+            are_scripts_in_doubt: false,
             base,
         }
     }
 
     fn file(&mut self, typed: &Typed, env: &dyn Fn(&str) -> Option<String>) {
         self.errors.extend(typed.syntax_errors.iter().cloned());
+        self.are_scripts_in_doubt |= !typed.syntax_errors.is_empty();
         for table in &typed.tables {
             if let Value::Table(members) = &table.value
                 && let Some(name) = tables().find(|name| *name == table.name)
@@ -170,6 +175,7 @@ impl<'b> Reading<'b> {
                     self.app(app, typed);
                 }
             } else if typed.can_be_trusted(&table.place) {
+                self.are_scripts_in_doubt = true;
                 self.refuse(&table.place, unknown_table(table));
             }
         }
@@ -188,6 +194,7 @@ impl<'b> Reading<'b> {
         } else if (table, member.name.as_str()) == IMAGES {
             self.images(member, typed);
         } else {
+            self.are_scripts_in_doubt |= table == SCRIPTS;
             self.refuse(&member.place, unknown_key(table, &member.name));
         }
     }
@@ -209,6 +216,7 @@ impl<'b> Reading<'b> {
             Ok(()) => drop(self.places.insert(name, place.clone())),
             Err(complaints) => {
                 self.failed.insert(name);
+                self.are_scripts_in_doubt |= key.table == SCRIPTS;
                 let header = format!("[{}] {}", key.table, key.name);
                 self.complain(&header, place, complaints);
             }
@@ -231,6 +239,7 @@ impl<'b> Reading<'b> {
                 self.var_places.insert(member.name.clone(), place);
             }
             Err(complaints) => {
+                self.are_scripts_in_doubt = true;
                 let header = format!("[{VARS}] {}", member.name);
                 self.complain(&header, &member.place, complaints);
             }
@@ -323,7 +332,12 @@ impl<'b> Reading<'b> {
             }
         }
         check::parts_against_each_other(&mut self);
-        ConfigErrors::or(self.errors, self.draft.config)
+        let scripts = (!self.are_scripts_in_doubt).then(|| self.draft.config.scripts.clone());
+        let read = ConfigErrors::or(self.errors, self.draft.config);
+        read.map_err(|wrong| match scripts {
+            Some(scripts) => wrong.with_scripts(scripts),
+            None => wrong,
+        })
     }
 
     /// Errors of one key. A variable's name says which key it is; a line's number does not.

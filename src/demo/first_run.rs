@@ -81,7 +81,7 @@ async fn demonstrate(options: Options) -> anyhow::Result<()> {
     for address in [options.listen, options.admin] {
         free(address)?;
     }
-    let version = app::load_scripts(&config)?;
+    let version = app::load_scripts(&config.scripts)?;
     let (chosen, line) = app::choose_runtime(&config, process_images()?).await?;
     say(&line);
     if let (Chosen::Docker(_), Engine::Docker) = (&chosen, config.runtime.engine) {

@@ -9,6 +9,7 @@ use crate::waking::GATED;
 lines![
     Process check_tells_that_all_is_well,
     Process check_tells_everything_that_is_wrong_with_file_and_line,
+    Process check_looks_at_the_scripts_that_a_broken_configuration_means,
     Process serve_refuses_what_check_refuses,
     Process the_definitions_for_editors_are_written_below_the_scripts,
     Process definitions_are_not_written_where_no_scripts_are,
@@ -87,6 +88,37 @@ async fn check_tells_everything_that_is_wrong_with_file_and_line(bench: Bench) {
     }
     for help in ["5m", "queue_max", "parm"] {
         assert!(ran.err.contains(help), "{help} is not in\n{}", ran.err);
+    }
+}
+
+async fn check_looks_at_the_scripts_that_a_broken_configuration_means(bench: Bench) {
+    let script = scripts::shipped_and("route(\"/v\", |req| respond(200, vars.greeting));\n");
+    let setup = bench.setup().script(script);
+    let broken = |setup: &Setup| setup.clone().set("public.listen", "nowhere");
+    let good = setup.clone().set("vars.greeting", "hello");
+    let ran = run(&good, "check").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // The scripts' folder is beside the file, and it has what they need.
+    let ran = run(&broken(&good), "check").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("nowhere"), "{ran:?}");
+    assert!(!ran.err.contains("scripts"), "{ran:?}");
+    let ran = run(&broken(&setup), "check").await;
+    assert!(
+        ran.err.contains("greeting") && ran.err.contains("nowhere"),
+        "{ran:?}"
+    );
+    // What scripts need is itself what is wrong: no guesses about them.
+    for (key, value) in [
+        ("vars.other-name", "x"),
+        ("scripts.dirr", "elsewhere"),
+        ("scripts.shadow", "perhaps"),
+        ("vaars.greeting", "hello"),
+    ] {
+        let ran = run(&setup.clone().set(key, value), "check").await;
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(!ran.err.contains("session.rhai"), "{key}: {ran:?}");
+        assert!(ran.err.contains("are looked at when"), "{key}: {ran:?}");
     }
 }
 
