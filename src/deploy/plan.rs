@@ -160,7 +160,8 @@ pub fn sweep(found: &[Found], roles: &Roles, left: &BTreeSet<String>) -> Sweep {
     }
 }
 
-/// Requests to a release, and how many of them failed: 5xx of the application's, or no connection.
+/// Requests to a release, and how many of them failed: 5xx of the application's, an answer that broke off, or
+/// no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     pub requests: u64,

@@ -25,6 +25,7 @@ pub struct Stats {
     connect_errors: AtomicU64,
     gateway_errors: AtomicU64,
     turned_over: AtomicU64,
+    broken_off: AtomicU64,
     failed: AtomicU64,
     /// Of the failed ones, those that are counted as nothing else yet.
     unanswered: AtomicU64,
@@ -55,6 +56,7 @@ impl Stats {
                 connect_errors: read(&self.connect_errors),
                 gateway_errors: read(&self.gateway_errors),
                 turned_over: read(&self.turned_over),
+                broken_off: read(&self.broken_off),
                 failed,
                 unanswered,
                 bytes_from_clients: read(&self.bytes_from_clients),

@@ -173,6 +173,11 @@ impl Gate {
         self.closed.cancelled()
     }
 
+    /// Whether the run is to be stopped, or was.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
     /// Resolves when the run is to be stopped, with the time that its leases have left. Never
     /// where it has ended, or where it is only in doubt.
     pub async fn draining(&self) -> Duration {

@@ -183,10 +183,12 @@ struct Streamed {
     ended: bool,
     /// At the release that answers.
     visit: Option<Visit>,
+    /// What it answers to, when that has a body.
+    request: Option<Rc<Source>>,
     /// Goes back to its pool when the answer has come to its end.
     connection: Option<Checkout>,
     /// After the connection, so that it is given back while the workload is still held.
-    _lease: Rc<Lease>,
+    lease: Rc<Lease>,
 }
 
 impl AnswerBody {
@@ -199,20 +201,22 @@ impl AnswerBody {
         }
     }
 
-    /// What an application answers over `connection`.
+    /// What an application answers over `connection` to a request with that body.
     pub fn streamed(
         incoming: Incoming,
         connection: Checkout,
         lease: Rc<Lease>,
         visit: Option<Visit>,
+        request: Option<Rc<Source>>,
     ) -> Self {
         Self {
             from: From::Application(Streamed {
                 incoming,
                 ended: false,
                 visit,
+                request,
                 connection: Some(connection),
-                _lease: lease,
+                lease,
             }),
             record: None,
         }
@@ -237,8 +241,10 @@ impl Body for AnswerBody {
             From::Application(streamed) => {
                 let frame = ready!(Pin::new(&mut streamed.incoming).poll_frame(cx));
                 streamed.ended |= frame.is_none();
-                if let (Some(visit), Some(Ok(frame))) = (&streamed.visit, &frame) {
-                    visit.stats().to_client(data_bytes(frame));
+                match &frame {
+                    Some(Ok(frame)) => streamed.passed(frame),
+                    Some(Err(_)) => streamed.broke_off(),
+                    None => {}
                 }
                 Poll::Ready(frame)
             }
@@ -258,6 +264,30 @@ impl Body for AnswerBody {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
             From::Application(streamed) => streamed.incoming.size_hint(),
+        }
+    }
+}
+
+impl Streamed {
+    fn passed(&self, frame: &Frame<Bytes>) {
+        if let Some(visit) = &self.visit {
+            visit.stats().to_client(data_bytes(frame));
+        }
+    }
+
+    /// Its connection ended before it did. That is not the application's fault when it was told to end,
+    /// or when the request broke off that it answers to.
+    fn broke_off(&mut self) {
+        let is_told_to_end = self.lease.gate().is_draining();
+        let is_clients_fault = self
+            .request
+            .as_ref()
+            .is_some_and(|request| request.fault().is_some());
+        if !is_told_to_end
+            && !is_clients_fault
+            && let Some(visit) = &mut self.visit
+        {
+            visit.broke_off();
         }
     }
 }

@@ -241,7 +241,10 @@ impl<W: Wake, D: Decide> Worker<W, D> {
         *response.version_mut() = Version::HTTP_11;
         if !switching {
             let visit = Self::answered(exchange, response.status(), State::Streaming);
-            return Ok(response.map(|body| AnswerBody::streamed(body, connection, lease, visit)));
+            let request = exchange.source.clone();
+            return Ok(
+                response.map(|body| AnswerBody::streamed(body, connection, lease, visit, request))
+            );
         }
         let on_client = exchange.on_upgrade.take().filter(|_| upgrade_asked);
         let Some(on_client) = on_client else {

@@ -88,6 +88,7 @@ function reasons(counts) {
     [counts.connect_errors, "not connected"],
     [counts.gateway_errors, "answered by the gateway"],
     [counts.turned_over, "turned over to the current release"],
+    [counts.broken_off, "broken off in the middle"],
     [counts.unanswered, "failed without an answer"],
   ];
   return parts.filter(([number]) => number > 0).map(([number, text]) => ` ${count(number)} ${text}`).join(",");

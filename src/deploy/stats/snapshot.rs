@@ -17,8 +17,11 @@ pub struct Snapshot {
     /// Requests that went to the current release instead, because this one, a canary, could not be
     /// used. They are none of `requests`.
     pub turned_over: u64,
-    /// Requests that went wrong by the release's fault: answered 5xx, not answered, not reached at
-    /// the first attempt, or turned over because of that. Each counts once.
+    /// Answers that the release began and did not bring to their end, by itself: neither did their client
+    /// leave, nor was the release told to end.
+    pub broken_off: u64,
+    /// Requests that went wrong by the release's fault: answered 5xx or in part, not answered, not
+    /// reached at the first attempt, or turned over because of that. Each counts once.
     pub failed: u64,
     /// Of these, those that have no answer, since their client has left or they still wait for it. They
     /// are none of `requests`.
@@ -108,6 +111,7 @@ impl Snapshot {
                 connect_errors: between(|all| all.connect_errors),
                 gateway_errors: between(|all| all.gateway_errors),
                 turned_over: between(|all| all.turned_over),
+                broken_off: between(|all| all.broken_off),
                 failed: between(|all| all.failed),
                 unanswered: between(|all| all.unanswered),
                 bytes_from_clients: between(|all| all.bytes_from_clients),
@@ -139,6 +143,7 @@ impl Snapshot {
                 connect_errors: self.connect_errors + other.connect_errors,
                 gateway_errors: self.gateway_errors + other.gateway_errors,
                 turned_over: self.turned_over + other.turned_over,
+                broken_off: self.broken_off + other.broken_off,
                 failed: self.failed + other.failed,
                 unanswered: self.unanswered + other.unanswered,
                 bytes_from_clients: self.bytes_from_clients + other.bytes_from_clients,

@@ -153,6 +153,7 @@ fn it_is_shown_with_its_percentiles_and_in_milliseconds() {
             "connect_errors": 0,
             "gateway_errors": 0,
             "turned_over": 0,
+            "broken_off": 0,
             "failed": 0,
             "unanswered": 0,
             "response_times": {

@@ -76,6 +76,12 @@ impl Visit {
         }
     }
 
+    /// The release has not brought its answer to its end: the client got its status, and not what it asked for.
+    pub fn broke_off(&mut self) {
+        add(&self.stats.broken_off, 1);
+        self.fail();
+    }
+
     /// The gateway answers in place of the release; `at_fault`: because of the release.
     pub fn refused(&mut self, status: StatusCode, at_fault: bool) {
         self.stats.answer(status);

@@ -119,6 +119,65 @@ async fn a_stream_counts_as_it_flows_and_is_over_with_its_last_byte_or_its_clien
     }
 }
 
+/// The first bytes of an answer that announces more.
+const PART: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabcd";
+
+#[tokio::test]
+async fn an_answer_that_its_release_breaks_off_has_failed() {
+    let (shop, first, app) = opened().await;
+    for (n, part) in [
+        PART,
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = shop.asked(GET).await;
+        let mut wire = app.accept().await;
+        wire.head().await;
+        wire.say(part).await;
+        client.until("abcd").await;
+        drop(wire);
+        let told = nothing_open(&first).await;
+        let count = n as u64 + 1;
+        assert_eq!((told.failed, told.broken_off), (count, count));
+        // The client was told its status nevertheless.
+        assert_eq!((told.requests, told.statuses.success), (count, count));
+        assert_eq!((told.visits(), told.unanswered), (count, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_for_another_reason_has_not_failed() {
+    // It was told to end, as at the limit of a drain.
+    let shop = Shop::open();
+    let (first, app, gate) = shop.awake(1).await;
+    shop.switch(&first);
+    let mut client = shop.asked(GET).await;
+    let mut wire = app.accept().await;
+    wire.head().await;
+    wire.say(PART).await;
+    client.until("abcd").await;
+    gate.close_within(SHORT);
+    drop(wire);
+    let told = nothing_open(&first).await;
+    assert_eq!((told.requests, told.failed, told.broken_off), (1, 0, 0));
+
+    // Its client breaks off what it answers to.
+    let (shop, first, app) = opened().await;
+    let mut client = shop
+        .asked("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .await;
+    let mut wire = app.accept().await;
+    wire.head().await;
+    wire.until("abc\r\n").await;
+    wire.say(PART).await;
+    client.until("abcd").await;
+    client.say("no chunk\r\n").await;
+    let told = nothing_open(&first).await;
+    assert_eq!((told.requests, told.failed, told.broken_off), (1, 0, 0));
+}
+
 #[tokio::test]
 async fn a_websocket_is_a_tunnel_and_its_bytes_count_both_ways() {
     let (shop, first, app) = opened().await;
