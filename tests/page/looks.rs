@@ -220,6 +220,7 @@ async fn everything_that_is_wrong_is_shown(bench: Bench, browser: Browser) {
     for alert in [
         "Paused: requests are held",
         "tried 4 times: No route to host.",
+        "20 of 20 requests failed on the new release. Going back failed: Release 7233385f did not get healthy: it exited with code 1.",
         "The store does not answer: s3://releases: no route to host.",
     ] {
         browser.sees(&shop.css(".alerts li").having(alert)).await;
@@ -250,7 +251,7 @@ async fn everything_that_is_wrong_is_shown(bench: Bench, browser: Browser) {
         .reads(&css("#scripts-view pre"), "proxi(name)")
         .await;
     let title = browser.evaluate("document.title").await;
-    assert_eq!(title, "5 problems · Wakegate");
+    assert_eq!(title, "6 problems · Wakegate");
 
     // And it is gone when it is.
     stage.change(|status| *status = scene::full());

@@ -37,6 +37,7 @@ fn counts(statuses: [u64; 5], open: [u64; 4]) -> Value {
         "connect_errors": 0,
         "gateway_errors": 0,
         "turned_over": 0,
+        "broken_off": 0,
         "failed": server_error,
         "unanswered": 0,
         "response_times": {
@@ -143,6 +144,7 @@ pub fn full() -> Value {
         }],
         "last_switch": { "revision": "r42", "hash": hash("r42"), "at": ago(1260), "by": "ada", "kind": "switch", "from": hash("r41") },
         "pending": null,
+        "failed_rollback": null,
         "store": { "place": "s3://releases/shop", "state": "up" },
         "registry": { "place": "localhost:8080", "state": "unknown" },
         "counted_since": ago(86_400),
@@ -165,6 +167,7 @@ pub fn full() -> Value {
         "failed_launches": [],
         "last_switch": null,
         "pending": null,
+        "failed_rollback": null,
         "store": { "place": "file:/var/lib/wakegate/blog", "state": "up" },
         "registry": { "place": "localhost:8080", "state": "up" },
         "counted_since": ago(86_400),
@@ -214,6 +217,10 @@ pub fn troubled() -> Value {
     let shop = &mut status["apps"][shop];
     shop["door"] = json!("paused");
     shop["pending"] = json!({ "hash": hash("r42"), "since": ago(40), "error": "no route to host", "attempts": 4 });
+    shop["failed_rollback"] = json!({
+        "hash": hash("r42"), "at": ago(30), "reason": "20 of 20 requests failed on the new release",
+        "error": "release 7233385f did not get healthy: it exited with code 1",
+    });
     shop["store"] = json!({ "place": "s3://releases/shop", "state": "down", "reason": "s3://releases: no route to host" });
     let blog = &mut status["apps"][blog];
     blog["state"] = json!("none");

@@ -65,8 +65,17 @@ pub struct AppStatus {
     pub current: Option<String>,
     pub releases: Vec<ReleaseStatus>,
     pub pending: Option<Value>,
+    #[serde(default)]
+    pub failed_rollback: Option<FailedRollback>,
     pub store: Part,
     pub registry: Part,
+}
+
+/// The current release was to be left and could not be.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FailedRollback {
+    pub reason: String,
+    pub error: String,
 }
 
 /// Something outside that releases depend on.

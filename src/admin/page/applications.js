@@ -152,6 +152,8 @@ function alertsOf(status) {
     const times = pending.attempts === 1 ? "once" : `${pending.attempts} times`;
     add("pending", "bad", `The store does not know yet that ${short(pending.hash)} is current, since ${moment(pending.since)}; tried ${times}: ${sentence(pending.error)}`);
   }
+  const stuck = status.failed_rollback;
+  if (stuck) add("stuck", "bad", `${sentence(stuck.reason)} Going back failed: ${sentence(stuck.error)}`);
   for (const [name, part] of [["store", status.store], ["registry", status.registry]]) {
     if (part.state === "down") add(name, "bad", `The ${name} does not answer: ${sentence(part.reason ?? "")}`);
   }

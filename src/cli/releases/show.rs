@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::admin::client::releases::{
-    AppStatus, Discarded, HistoryEntry, Launched, Part, Switched,
+    AppStatus, Discarded, FailedRollback, HistoryEntry, Launched, Part, Switched,
 };
 
 pub fn launched(launched: &Launched) -> String {
@@ -74,6 +74,9 @@ pub fn app(app: &AppStatus) -> String {
     }
     if app.pending.is_some() {
         text += "  the last switch is not in the store yet\n";
+    }
+    if let Some(FailedRollback { reason, error }) = &app.failed_rollback {
+        writeln!(text, "  {reason}, and going back failed: {error}").unwrap();
     }
     for release in &app.releases {
         let launch = release

@@ -63,6 +63,8 @@ pub struct State {
     /// The switch that was made a short time ago, for as long as it is looked at how its release does.
     pub watched: Option<CurrentDocument>,
     pub last_switch: Option<LastSwitch>,
+    /// Of the current release, which is to be left and cannot be.
+    pub failed_rollback: Option<FailedRollback>,
     pub failed: VecDeque<FailedLaunch>,
     /// Containers that are being removed: they are of no use any more.
     pub leaving: BTreeSet<ReleaseHash>,
@@ -130,6 +132,19 @@ pub struct FailedLaunch {
     pub log: Vec<String>,
 }
 
+/// The current release fails too often, and the gateway could not go back by itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailedRollback {
+    /// The release that serves on.
+    pub hash: ReleaseHash,
+    /// RFC 3339.
+    pub at: String,
+    /// Why it was to be left.
+    pub reason: String,
+    /// Why that could not be.
+    pub error: String,
+}
+
 /// Whether something outside answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -181,6 +196,7 @@ impl State {
                 attempts: 0,
             }),
             last_switch: None,
+            failed_rollback: None,
             failed: VecDeque::new(),
             leaving: BTreeSet::new(),
             left_images: BTreeSet::new(),

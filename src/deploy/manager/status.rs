@@ -61,6 +61,7 @@ impl Managed {
             failed_launches: state.failed.iter().cloned().collect(),
             last_switch: last_switch(&state),
             pending: state.pending.clone(),
+            failed_rollback: state.failed_rollback.clone(),
             store: Part {
                 place: self.store.describe(),
                 health: state.store.clone(),

@@ -280,6 +280,7 @@ impl Managed {
                 .collect();
             let old = state.current_release().cloned();
             let canary = state.canary.take();
+            state.failed_rollback = None;
             state.last_switch = Some(LastSwitch {
                 entry: entry.clone(),
                 from: old.as_ref().map(|old| old.hash.clone()),

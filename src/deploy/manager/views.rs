@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::deploy::manager::state::{FailedLaunch, Health, LaunchPhase, Pending};
+use crate::deploy::manager::state::{FailedLaunch, FailedRollback, Health, LaunchPhase, Pending};
 use crate::deploy::records::HistoryEntry;
 use crate::deploy::stats::Snapshot;
 use crate::names::{AppName, ReleaseHash, WorkloadName};
@@ -90,6 +90,8 @@ pub struct AppStatus {
     pub failed_launches: Vec<FailedLaunch>,
     pub last_switch: Option<LastSwitchView>,
     pub pending: Option<Pending>,
+    /// The current release fails too often, and the gateway could not go back by itself.
+    pub failed_rollback: Option<FailedRollback>,
     pub store: Part,
     pub registry: Part,
     /// Since when requests are counted: the gateway's start, RFC 3339. After a last switch that is older

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::state::Health;
-use super::{DeployError, Managed};
+use super::state::{FailedRollback, Health};
+use super::{DeployError, Managed, now};
 use crate::config::DEFAULT_REGISTRY;
 use crate::deploy::lately::Span;
 use crate::deploy::plan::{Tally, Watch, is_worse};
@@ -105,12 +105,14 @@ impl Managed {
                     // It may be the first one; that it fails is told above.
                     Err(error @ DeployError::NothingToGoBackTo { .. }) => {
                         tracing::info!(app = %self.name, %error, "the new release serves on");
+                        self.cannot_leave(release, reason, &error);
                         watch = None;
                         continue;
                     }
                     Err(error) => {
                         tracing::error!(app = %self.name, %error, "going back failed; the new release serves on");
                         // It is not tried again; an operator may go further back meanwhile.
+                        self.cannot_leave(release, reason, &error);
                         watch = None;
                         continue;
                     }
@@ -118,6 +120,23 @@ impl Managed {
                 return;
             }
         }
+    }
+
+    /// Shows that a release serves on although it was to be left, unless another one is current by now.
+    fn cannot_leave(&self, release: &Release, reason: String, error: &DeployError) {
+        {
+            let mut state = self.state.lock();
+            if state.current_hash() != Some(&release.hash) {
+                return;
+            }
+            state.failed_rollback = Some(FailedRollback {
+                hash: release.hash.clone(),
+                at: now(),
+                reason,
+                error: error.to_string(),
+            });
+        }
+        self.tell();
     }
 
     /// Whether the store answers, and has what it was given.
@@ -194,7 +213,8 @@ impl Managed {
     }
 }
 
-/// What counts as a failure of a release: its own 5xx, and that it could not be reached or woken.
+/// What counts as a failure of a release: its own 5xx, an answer that it broke off, and that it could not be
+/// reached or woken.
 impl From<&Snapshot> for Tally {
     fn from(snapshot: &Snapshot) -> Self {
         Tally {

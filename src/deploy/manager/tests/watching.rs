@@ -23,6 +23,29 @@ async fn that_there_is_nothing_to_go_back_to_is_told_once_and_is_no_error() {
     assert_eq!(log.lines_with("fails too often"), 1, "{told}");
     assert_eq!(log.lines_with("no release to go back to"), 1, "{told}");
     assert_eq!(log.lines_with("ERROR"), 0, "{told}");
+    let told = rig.status().failed_rollback.expect("it is shown");
+    assert!(told.reason.contains("20 of 20 requests failed"), "{told:?}");
+    assert!(told.error.contains("no release to go back to"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_going_back_by_itself_failed_is_shown_until_another_release_is_current() {
+    let rig = Rig::new(watched).await;
+    let first = rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    rig.asleep(&first).await;
+    rig.crashes(&first, "no database");
+    assert!(rig.status().failed_rollback.is_none());
+    rig.requests(&second, 20, 500);
+    rig.until(|rig| rig.status().failed_rollback.is_some())
+        .await;
+    let told = rig.status().failed_rollback.unwrap();
+    assert_eq!(told.hash, second);
+    assert_eq!(rig.current(), Some(second));
+    assert!(told.reason.contains("20 of 20 requests failed"), "{told:?}");
+    assert!(told.error.contains("did not get healthy"), "{told:?}");
+    rig.go_live("3").await;
+    assert!(rig.status().failed_rollback.is_none());
 }
 
 /// Later than the next look at it.
