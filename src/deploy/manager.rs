@@ -15,6 +15,7 @@ mod switch;
 mod tidy;
 mod views;
 mod watch;
+mod writing;
 
 #[cfg(test)]
 mod tests;

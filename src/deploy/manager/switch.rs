@@ -1,18 +1,15 @@
 //! Changing which release is current: forwards, as a canary, and back.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::state::{LastSwitch, Pending, State};
+use super::state::{LastSwitch, State};
 use super::views::{Snapshots, Switched};
 use super::{DeployError, Managed, now};
-use crate::deploy::journal::Noted;
 use crate::deploy::records::{ChangeKind, CurrentDocument, HistoryEntry};
-use crate::deploy::route::{Current, Door, Release};
+use crate::deploy::route::{Current, Release};
 use crate::names::ReleaseHash;
-use crate::store::{Recorded, StoreError};
+use crate::store::StoreError;
 
 /// How long a change waits for another one: going back may have to wake a release first.
 const CHANGE_WAIT: Duration = Duration::from_secs(10);
@@ -20,10 +17,6 @@ const CHANGE_WAIT: Duration = Duration::from_secs(10);
 /// How long going back, and a start that has noted its release, wait for what the store tells. Much less
 /// than the store's own limit: requests fail meanwhile.
 pub(super) const STORE_WAIT: Duration = Duration::from_secs(2);
-
-/// The first pause before a write that the store did not take is tried again; it doubles.
-const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Managed {
     pub(super) async fn switch(
@@ -312,7 +305,7 @@ impl Managed {
             }
         }
         self.note().await;
-        self.record().await;
+        self.record(&entry).await;
         if kind == ChangeKind::Switch {
             let watch = self.config.rollback_watch;
             self.spawn(self.clone().watch_over(release.clone(), document, watch));
@@ -353,145 +346,6 @@ impl Managed {
             managed.state.lock().draining.remove(&release.hash);
             managed.tell();
             managed.tidy().await;
-        });
-    }
-
-    /// Writes the last switch to the store; what it does not take is tried again in the background.
-    async fn record(self: &Arc<Self>) {
-        let unwritten = self.state.lock().unwritten.len();
-        // What tries older ones goes on with this one, in order.
-        if unwritten == 1 && !self.write_next(false).await {
-            self.keep_writing(RETRY_MIN);
-        }
-    }
-
-    /// Tries until the store has everything, for the first time after `pause`.
-    pub(super) fn keep_writing(self: &Arc<Self>, mut pause: Duration) {
-        let managed = self.clone();
-        self.spawn(async move {
-            while !managed.state.lock().unwritten.is_empty() {
-                tokio::time::sleep(pause).await;
-                pause = if managed.write_next(true).await {
-                    Duration::ZERO
-                } else {
-                    (pause * 2).clamp(RETRY_MIN, RETRY_MAX)
-                };
-            }
-        });
-    }
-
-    /// Writes down, on this machine, what must not be lost with the gateway.
-    pub(super) async fn note(self: &Arc<Self>) {
-        self.journalize(|managed| {
-            managed.journal.write(|| Noted {
-                in_maintenance: managed.is_in_maintenance(),
-                ..managed.state.lock().noted()
-            })
-        })
-        .await;
-    }
-
-    /// That, as far as the door is concerned: which release is current may not be known yet.
-    pub(super) async fn note_door(self: &Arc<Self>) {
-        self.journalize(|managed| {
-            let amend = |noted: &mut Noted| noted.in_maintenance = managed.is_in_maintenance();
-            managed.journal.amend(amend)
-        })
-        .await;
-    }
-
-    fn is_in_maintenance(&self) -> bool {
-        self.route.door() == Door::Maintenance
-    }
-
-    async fn journalize(
-        self: &Arc<Self>,
-        write: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
-    ) {
-        let managed = self.clone();
-        let writing = tokio::task::spawn_blocking(move || write(&managed));
-        let written = writing
-            .await
-            .unwrap_or_else(|broken| Err(io::Error::other(broken)));
-        let was_lost = self
-            .is_journal_lost
-            .swap(written.is_err(), Ordering::Relaxed);
-        if let Err(error) = written
-            && !was_lost
-        {
-            tracing::warn!(
-                app = %self.name, journal = %self.journal.path().display(), %error,
-                "the journal cannot be written: without it a gateway that starts does not know of a maintenance, \
-                 nor which release is current while the store is away"
-            );
-        }
-    }
-
-    /// Writes the oldest switch that is not written. `is_late`: it was made some time ago. False: the
-    /// store did not take it.
-    async fn write_next(self: &Arc<Self>, is_late: bool) -> bool {
-        let next = {
-            let state = self.state.lock();
-            let next = state.unwritten.front().cloned();
-            next.map(|(current, entry)| Recorded {
-                current,
-                entry,
-                known: state.noted().stored(),
-                is_late,
-            })
-        };
-        let Some(switch) = next else {
-            return true;
-        };
-        let entry = switch.entry.clone();
-        // A release may have taken minutes to wake since that was looked at.
-        let written = match self.store_is_there().await {
-            Ok(_) => self.store.record(switch).await.map_err(DeployError::from),
-            // What is there is another place, such as one where nothing is mounted.
-            Err(error) => Err(error),
-        };
-        let is_written = match written {
-            Ok(is_current) => {
-                if !is_current {
-                    tracing::warn!(
-                        app = %self.name, release = entry.hash.short(),
-                        "somebody else has switched since: the store has their release as the current one"
-                    );
-                }
-                self.is_written(&entry);
-                self.note().await;
-                true
-            }
-            Err(error) => {
-                self.is_pending(&entry, &error);
-                false
-            }
-        };
-        self.tell();
-        is_written
-    }
-
-    fn is_written(&self, entry: &HistoryEntry) {
-        let mut state = self.state.lock();
-        state.is_in_store = true;
-        state.unwritten.pop_front_if(|front| front.1 == *entry);
-        if state.unwritten.is_empty() && state.pending.take().is_some() {
-            tracing::info!(app = %self.name, "the store has taken what was pending");
-        }
-    }
-
-    fn is_pending(&self, entry: &HistoryEntry, error: &DeployError) {
-        let mut state = self.state.lock();
-        let attempts = state.pending.as_ref().map_or(0, |pending| pending.attempts) + 1;
-        tracing::warn!(
-            app = %self.name, release = entry.hash.short(), attempts, %error,
-            "the switch is done, but the store has not taken it yet"
-        );
-        state.pending = Some(Pending {
-            hash: entry.hash.clone(),
-            since: entry.at.clone(),
-            error: error.to_string(),
-            attempts,
         });
     }
 }

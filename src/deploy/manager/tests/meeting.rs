@@ -1,6 +1,8 @@
 //! Launches that meet changes of the current release, a store that is slow or broken, and candidates that
 //! nobody wants any more.
 
+use std::time::Duration;
+
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
@@ -77,6 +79,36 @@ async fn going_back_does_not_wait_for_a_store_that_hangs() {
         back = rig.roll_back() => panic!("it is written before it counts: {back:?}"),
     }
     assert!(begun.elapsed() < 5 * SECOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_back_twice_over_a_store_that_hangs_waits_for_neither_and_nothing_is_lost() {
+    let (store, objects) = Store::throttled();
+    let rig = Rig::over(store, |_| {}).await;
+    let first = rig.go_live("1").await;
+    let second = rig.go_live("2").await;
+    rig.go_live("3").await;
+    let hang = |time| {
+        objects.config_mut(|config| {
+            config.wait_get_per_call = time;
+            config.wait_list_per_call = time;
+            config.wait_put_per_call = time;
+        });
+    };
+    hang(600 * SECOND);
+    for (release, limit) in [(second, 5 * SECOND), (first.clone(), 10 * SECOND)] {
+        let begun = tokio::time::Instant::now();
+        let back = rig.roll_back().await.unwrap();
+        assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
+        assert_eq!((back.hash, back.pending), (release, true));
+        assert!(rig.status().pending.is_some());
+    }
+    hang(Duration::ZERO);
+    rig.until(|rig| rig.status().pending.is_none()).await;
+    let told: Vec<_> = rig.store.history().await.unwrap();
+    assert_eq!(told.len(), 5);
+    assert_eq!(told.last().unwrap().hash, first);
+    assert_eq!(rig.store.current().await.unwrap().unwrap().hash, first);
 }
 
 #[tokio::test(start_paused = true)]
