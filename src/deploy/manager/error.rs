@@ -60,8 +60,8 @@ pub enum DeployError {
     /// The engine or the journal tells of releases of which the store has nothing.
     #[error(
         "the store {place} has nothing of the releases that there are: it may not be the right one, or \
-         it is not there (to begin with an empty store, remove the containers of the releases and the \
-         journal {journal})"
+         it is not there (to begin with an empty store, end the gateway and remove the containers of the \
+         releases and the journal {journal})"
     )]
     StoreIsEmpty { place: String, journal: String },
     /// What was written there is not there any more.

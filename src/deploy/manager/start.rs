@@ -155,12 +155,11 @@ impl Managed {
         let has_nothing = stored.is_none() && history.as_ref().is_ok_and(Vec::is_empty);
         let has_lost = has_nothing && !noted.stored().is_empty();
         if has_lost || (has_nothing && self.knows_less_than_the_engine().await?) {
+            self.state.lock().is_store_lost = true;
             self.adopt(noted).await;
-            return Err(DeployError::StoreIsEmpty {
-                place: self.store.describe(),
-                journal: self.journal.path().display().to_string(),
-            });
+            return Err(self.store_is_empty());
         }
+        self.state.lock().is_store_lost = false;
         let history = match history {
             Ok(history) if !history.is_empty() || stored.is_none() => History::Whole(history),
             // It was lost, or cannot be read, and is known here all the same.
@@ -429,6 +428,13 @@ impl Managed {
             }
         }
         Ok(false)
+    }
+
+    pub(super) fn store_is_empty(&self) -> DeployError {
+        DeployError::StoreIsEmpty {
+            place: self.store.describe(),
+            journal: self.journal.path().display().to_string(),
+        }
     }
 
     /// Makes it current unless another one is by a switch.

@@ -29,6 +29,8 @@ pub struct State {
     pub taken_up: Option<CurrentDocument>,
     /// The store was seen to have a current release: when it has none, it has lost it.
     pub is_in_store: bool,
+    /// At the start it had nothing, although there are releases: it may be another place than before.
+    pub is_store_lost: bool,
     /// Why it is still being found out which one is current.
     pub loading: Option<String>,
     /// The store tells that no release was ever switched to.
@@ -173,6 +175,7 @@ impl State {
             document: None,
             taken_up: None,
             is_in_store: false,
+            is_store_lost: false,
             loading: None,
             none_yet: false,
             canary: None,

@@ -9,6 +9,7 @@ mod watching;
 use self::rig::{Rig, SECOND};
 use super::DeployError;
 use crate::config;
+use crate::deploy::manager::state::Health;
 use crate::deploy::route::Door;
 use crate::store::Store;
 
@@ -169,6 +170,17 @@ async fn a_store_that_has_lost_everything_takes_no_release_away() {
     tokio::time::sleep(30 * SECOND).await;
     assert!(rig.exists(&first) && rig.exists(&second));
     assert_eq!(rig.fake.stops(rig.name(&second).as_str()), 0);
+    // Nor is it taken for a place to write to, where the next start would not look.
+    assert!(matches!(rig.status().store.health, Health::Down { .. }));
+    let third = rig.store("3", &[]).await;
+    rig.launch(&third).await.unwrap();
+    let refused = rig.switch(&third).await.unwrap_err();
+    assert!(
+        matches!(refused, DeployError::StoreIsEmpty { .. }),
+        "{refused}"
+    );
+    assert_eq!(rig.current(), Some(second));
+    assert!(rig.store.current().await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]

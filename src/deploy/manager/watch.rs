@@ -160,10 +160,14 @@ impl Managed {
     /// release, which a switch writes anew.
     pub(super) async fn store_is_there(&self) -> Result<Option<StoreError>, DeployError> {
         self.store.check().await?;
-        match self.store.current().await {
-            Ok(None) if self.state.lock().is_in_store => {
-                Err(DeployError::StoreIsLost(self.store.describe()))
-            }
+        let read = self.store.current().await;
+        let (is_in_store, is_store_lost) = {
+            let state = self.state.lock();
+            (state.is_in_store, state.is_store_lost)
+        };
+        match read {
+            Ok(None) if is_in_store => Err(DeployError::StoreIsLost(self.store.describe())),
+            Ok(None) if is_store_lost => Err(self.store_is_empty()),
             Err(error @ StoreError::Unreachable { .. }) => Err(error.into()),
             read => Ok(read.err()),
         }
