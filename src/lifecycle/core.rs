@@ -123,6 +123,8 @@ impl Core {
             drain: self.lifecycle.drain_timeout,
             // Whoever stops a container from outside gives it the engine's ten seconds as a rule.
             outside_stop: self.lifecycle.stop_timeout + Duration::from_secs(5),
+            // Compose renames or removes what it has stopped within some hundred milliseconds.
+            outside_rest: Duration::from_secs(1),
             backoff_min: self.lifecycle.backoff_min,
             backoff_max: self.lifecycle.backoff_max,
             settle: Duration::from_secs(10),

@@ -44,6 +44,9 @@ pub struct Limits {
     pub drain: Duration,
     /// How long a container may take to end that somebody else told to, before it is looked at.
     pub outside_stop: Duration,
+    /// How long somebody else who has stopped a container has it for themselves, before it is started
+    /// for those who wait for it.
+    pub outside_rest: Duration,
     pub backoff_min: Duration,
     pub backoff_max: Duration,
     /// A crash sooner than this after readiness counts like a failed start.
@@ -168,7 +171,7 @@ impl Machine {
             } if gate.leases() == 0 => Some(past.look_at.min(*deadline)),
             Phase::Draining { deadline, .. } => Some(*deadline),
             Phase::Stopping {
-                by: StoppedBy::UsAgainAt(at),
+                by: StoppedBy::UsAgainAt(at) | StoppedBy::OutsideUntil(at),
                 ..
             } => Some(*at),
             Phase::Stopping {
@@ -260,6 +263,10 @@ impl Machine {
                 then: Then::Rest { .. } | Then::Start,
                 by: StoppedBy::UsAgainAt(_),
             } => self.launch(now, How::Start),
+            Phase::Stopping {
+                then: Then::Rest { .. } | Then::Start,
+                by: StoppedBy::OutsideUntil(_),
+            } if by_operator => self.launch(now, How::Start),
             Phase::Stopping { then, .. } | Phase::Pausing { then } => match then {
                 Then::Rest { .. } | Then::Start => {
                     *then = Then::Start;
@@ -348,6 +355,10 @@ impl Machine {
                 *look_at = now + self.limits.retry;
                 self.look()
             }
+            Phase::Stopping {
+                by: StoppedBy::OutsideUntil(at),
+                ..
+            } if *at <= now => self.after_stop(now),
             Phase::Failed { until, .. } if *until <= now && self.is_left_running => {
                 self.enter(now, Phase::Stopped);
                 self.look()

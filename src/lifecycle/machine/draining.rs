@@ -215,7 +215,42 @@ fn one_that_somebody_else_ends_is_not_opened_again_but_started() {
     assert_eq!(step(&mut machine, NOW, wanted()), "");
     assert_eq!(machine.phase().name(), "stopping");
     let died = engine(Kind::Died { exit_code: Some(0) }, 301);
-    assert_eq!(step(&mut machine, NOW, died), "start");
+    assert_eq!(step(&mut machine, NOW, died), "");
+    assert_eq!(step(&mut machine, NOW + SECOND, Event::Tick), "start");
+}
+
+/// Compose stops a container, renames it, makes its successor, and removes it then, which the engine
+/// refuses where it runs again.
+#[test]
+fn one_that_somebody_else_has_ended_is_left_to_them_for_a_moment() {
+    let ended = || {
+        let (mut machine, lease) = in_phase("ready", NOW);
+        step(&mut machine, NOW, engine(Kind::Ending, 300));
+        assert_eq!(step(&mut machine, NOW, wanted()), "");
+        let died = || engine(Kind::Died { exit_code: Some(0) }, 301);
+        assert_eq!(step(&mut machine, NOW, died()), "");
+        // The same, told twice, and who waits beside the first one.
+        assert_eq!(step(&mut machine, NOW, died()), "");
+        assert_eq!(step(&mut machine, NOW, wanted()), "");
+        assert_eq!(machine.wake_at(), Some(NOW + SECOND));
+        assert_eq!(step(&mut machine, NOW + SECOND / 2, Event::Tick), "");
+        (machine, lease)
+    };
+    let (mut machine, _lease) = ended();
+    assert_eq!(step(&mut machine, NOW + SECOND, Event::Tick), "start");
+
+    let (mut machine, _lease) = ended();
+    let renamed = engine(Kind::Destroyed, 302);
+    assert_eq!(step(&mut machine, NOW, renamed), "refuse:gone");
+    assert_eq!(machine.phase().name(), "absent");
+
+    let (mut machine, _lease) = ended();
+    let restarted = engine(Kind::Started, 302);
+    assert_eq!(step(&mut machine, NOW, restarted), "adopt");
+
+    let (mut machine, _lease) = ended();
+    let by_operator = Event::Wanted { by_operator: true };
+    assert_eq!(step(&mut machine, NOW, by_operator), "start");
 }
 
 #[test]

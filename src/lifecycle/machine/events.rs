@@ -47,6 +47,10 @@ impl Machine {
     fn started_outside(&mut self, now: Moment, at: EngineTime) -> Vec<Effect> {
         match &self.phase {
             Phase::Stopped | Phase::Failed { .. } => self.launch(now, How::Adopt),
+            Phase::Stopping {
+                then,
+                by: StoppedBy::OutsideUntil(_),
+            } => self.runs_again(now, then.clone()),
             // Our own start is told like any other; only a later one is another run.
             Phase::Ready { run, .. }
             | Phase::Draining {
@@ -177,6 +181,22 @@ impl Machine {
                 let failure = Failure::new(FailureKind::NotRunning { clean }, message);
                 self.ended_early(now, clean, failure)
             }
+            // One that is replaced ends like this, and Compose cannot remove the old container when it
+            // runs again.
+            Phase::Stopping {
+                then: Then::Start,
+                by: StoppedBy::Outside { .. },
+            } => {
+                let by = StoppedBy::OutsideUntil(now + self.limits.outside_rest);
+                let then = Then::Start;
+                self.enter(now, Phase::Stopping { then, by });
+                Vec::new()
+            }
+            // That is known.
+            Phase::Stopping {
+                by: StoppedBy::OutsideUntil(_),
+                ..
+            } => Vec::new(),
             Phase::Stopping { .. } | Phase::Draining { .. } => self.after_stop(now),
             Phase::Paused => {
                 self.enter(now, Phase::Stopped);
@@ -294,7 +314,7 @@ impl Machine {
             }
             // It was paused instead of ending.
             Phase::Stopping {
-                by: StoppedBy::Outside { .. },
+                by: StoppedBy::Outside { .. } | StoppedBy::OutsideUntil(_),
                 then,
             } => match then {
                 Then::Remove => self.remove(now),
@@ -343,12 +363,19 @@ impl Machine {
             ) => {
                 // It may be on its way out, or have taken no notice of the signal.
                 let survived = now.since(self.since) >= self.limits.outside_stop;
-                match then.clone() {
-                    _ if !survived => Vec::new(),
-                    then @ (Then::Rest { ordered: true } | Then::Remove) => self.stop(now, then),
-                    _ => self.launch(now, How::Adopt),
+                if survived {
+                    self.runs_again(now, then.clone())
+                } else {
+                    Vec::new()
                 }
             }
+            (
+                Phase::Stopping {
+                    by: StoppedBy::OutsideUntil(_),
+                    then,
+                },
+                _,
+            ) => self.runs_again(now, then.clone()),
             // Somebody started it anew, and it is used for that.
             (
                 Phase::Draining {
@@ -362,6 +389,14 @@ impl Machine {
                 self.launch(now, How::Adopt)
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// It runs although somebody else had told it to end.
+    fn runs_again(&mut self, now: Moment, then: Then) -> Vec<Effect> {
+        match then {
+            Then::Rest { ordered: true } | Then::Remove => self.stop(now, then),
+            _ => self.launch(now, How::Adopt),
         }
     }
 

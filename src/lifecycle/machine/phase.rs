@@ -104,6 +104,8 @@ pub enum StoppedBy {
     UsAgainAt(Moment),
     /// Somebody else; at the latest then the engine is asked how it went.
     Outside { look_at: Moment },
+    /// Somebody else, and it has ended. Until then it is theirs, who may be about to replace it.
+    OutsideUntil(Moment),
 }
 
 /// One run of a container: from a start to its end.

@@ -18,6 +18,7 @@ pub(super) fn machine(seed: u64) -> Machine {
         stop_grace: 10 * SECOND,
         drain: 30 * SECOND,
         outside_stop: 15 * SECOND,
+        outside_rest: SECOND,
         backoff_min: SECOND,
         backoff_max: 60 * SECOND,
         settle: 10 * SECOND,
@@ -54,7 +55,7 @@ pub(super) fn tcp() -> ReadyRule {
 }
 
 /// The phases of the table, each reached by the events that lead there.
-const PHASES: [&str; 20] = [
+const PHASES: [&str; 22] = [
     "absent",
     "creating",
     "stopped",
@@ -70,6 +71,8 @@ const PHASES: [&str; 20] = [
     "stopping to start",
     "stopped outside",
     "stopped outside to rest",
+    "stopped outside to start",
+    "ended outside",
     "pausing",
     "pausing to rest",
     "paused",
@@ -125,6 +128,8 @@ pub(super) fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lea
             | "stopping to start"
             | "stopped outside"
             | "stopped outside to rest"
+            | "stopped outside to start"
+            | "ended outside"
             | "pausing"
             | "pausing to rest"
     );
@@ -155,7 +160,7 @@ pub(super) fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lea
                 started_at: EngineTime(100),
             })
         })),
-        "stopped outside" | "stopped outside to rest" => {
+        outside if outside.contains(" outside") => {
             steps.push(Box::new(|_: &mut Machine| engine(Kind::Ending, 200)));
         }
         "failed" => steps.push(Box::new(|machine: &mut Machine| {
@@ -198,6 +203,14 @@ pub(super) fn in_phase(phase: &'static str, now: Moment) -> (Machine, Option<Lea
         }
         "stopped outside to rest" => {
             machine.step(now + SECOND, rest(SECOND));
+        }
+        "stopped outside to start" | "ended outside" => {
+            machine.step(now + SECOND, Event::Wanted { by_operator: false });
+            if phase == "ended outside" {
+                let exit_code = Some(0);
+                // A second before the event of the table.
+                machine.step(now + 20 * SECOND, engine(Kind::Died { exit_code }, 250));
+            }
         }
         "stopping to fail" => {
             machine.step(now + 20 * SECOND, Event::Tick);
