@@ -29,10 +29,37 @@ const READY_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// The largest credentials file, in bytes.
 const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
 
+/// What a launch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// Somebody has asked for it: its configuration says whether its image is pulled although the engine
+    /// has one.
+    Ordered,
+    /// What was current, and has lost its container, is to be what it was. The image that the engine has
+    /// will do, and a registry that is away does not matter then.
+    Back,
+}
+
 impl Managed {
     /// Begins to launch a release, or joins its launch, and waits for the end of it.
     pub(super) async fn launch(
         self: &Arc<Self>,
+        hash: &ReleaseHash,
+    ) -> Result<Launched, DeployError> {
+        self.launch_to(Aim::Ordered, hash).await
+    }
+
+    /// The same for a release that was current before.
+    pub(super) async fn bring_back(
+        self: &Arc<Self>,
+        hash: &ReleaseHash,
+    ) -> Result<Launched, DeployError> {
+        self.launch_to(Aim::Back, hash).await
+    }
+
+    async fn launch_to(
+        self: &Arc<Self>,
+        aim: Aim,
         hash: &ReleaseHash,
     ) -> Result<Launched, DeployError> {
         let mut outcome = {
@@ -48,7 +75,7 @@ impl Managed {
                     let phase = LaunchPhase::Configuring;
                     let candidate = Candidate { phase, outcome };
                     state.candidates.insert(hash.clone(), candidate);
-                    self.spawn(self.clone().launch_to_the_end(hash.clone()));
+                    self.spawn(self.clone().launch_to_the_end(aim, hash.clone()));
                     watched
                 }
             }
@@ -61,10 +88,10 @@ impl Managed {
             .unwrap_or_else(|| Err(DeployError::Busy(self.name.clone())))
     }
 
-    async fn launch_to_the_end(self: Arc<Self>, hash: ReleaseHash) {
+    async fn launch_to_the_end(self: Arc<Self>, aim: Aim, hash: ReleaseHash) {
         let outcome = {
             let _staying = self.tidying.read().await;
-            self.carry_out_launch(&hash).await
+            self.carry_out_launch(aim, &hash).await
         };
         match &outcome {
             Ok(launched) => tracing::info!(
@@ -122,12 +149,16 @@ impl Managed {
 
     /// Everything from the stored bytes to a healthy container. On an error nothing that it has made
     /// is left.
-    pub(super) async fn carry_out_launch(
+    async fn carry_out_launch(
         &self,
+        aim: Aim,
         hash: &ReleaseHash,
     ) -> Result<Launched, DeployError> {
         let began = self.clock.now();
-        let (release, configuration, mut warnings) = self.read(hash).await?;
+        let (release, mut configuration, mut warnings) = self.read(hash).await?;
+        if aim == Aim::Back {
+            configuration.pull = Pull::Missing;
+        }
         self.gone(hash).await;
         let existing = self.listed_container(hash).await?;
         let image = &release.spec.image;

@@ -106,7 +106,7 @@ impl Managed {
             app = %self.name, release = current.hash.short(), image = current.spec.image,
             "the container of the current release was removed, and its image; it is launched anew"
         );
-        let launched = self.launch(&current.hash).await;
+        let launched = self.bring_back(&current.hash).await;
         // Where another one is current by now, nobody has asked for a launch of this one.
         self.state.lock().settle_candidate(&current.hash);
         launched.map(drop)
@@ -281,7 +281,7 @@ impl Managed {
         let hash = &document.hash;
         if self.container(hash).is_none() {
             // It is launched as any other; requests are held meanwhile.
-            self.launch(hash).await?;
+            self.bring_back(hash).await?;
         }
         let was_current = self.state.lock().current_hash() == Some(hash);
         let release = match (self.read(hash).await, self.container(hash)) {

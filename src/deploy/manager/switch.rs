@@ -133,7 +133,7 @@ impl Managed {
             Some(view) => self.wake(&hash, &view.name, None).await?,
             // Somebody has removed it; its configuration and the registry still have it.
             None => {
-                let launched = self.launch(&hash).await;
+                let launched = self.bring_back(&hash).await;
                 self.state.lock().settle_candidate(&hash);
                 launched?;
             }

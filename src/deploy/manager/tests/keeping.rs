@@ -1,5 +1,7 @@
 //! What stays asleep to be gone back to, and what is removed with its image.
 
+use serde_json::json;
+
 use super::rig::{Rig, SECOND};
 use crate::deploy::records::HISTORY_ENTRIES_MAX;
 use crate::names::ReleaseHash;
@@ -222,4 +224,32 @@ async fn the_image_that_a_failed_launch_has_brought_goes_and_one_that_was_there_
     tokio::time::sleep(60 * SECOND).await;
     assert!(!rig.has_image("localhost:8080/shop:2").await);
     assert!(rig.has_image("localhost:8080/shop:3").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_back_to_without_its_container_is_made_of_the_image_that_is_there() {
+    let rig = Rig::new(|_| {}).await;
+    let always = json!({ "revision": "1", "pull": "always", "port": 80 });
+    let first = rig.store_as("1", always).await;
+    rig.launch(&first).await.unwrap();
+    rig.switch(&first).await.unwrap();
+    let second = rig.go_live("2").await;
+    rig.asleep(&first).await;
+    let image = "localhost:8080/shop:1";
+    assert_eq!(rig.fake.pulls(image), 1);
+    // Somebody has pruned what did not run, and the registry may have another one under that name by now.
+    let name = rig.name(&first);
+    rig.fake.remove_outside(name.as_str());
+    rig.until(|rig| !rig.exists(&first)).await;
+    rig.roll_back().await.unwrap();
+    assert_eq!(rig.current(), Some(first.clone()));
+    rig.asleep(&second).await;
+    rig.fake.remove_outside(name.as_str());
+    let rig = rig.restart().await;
+    rig.until(|rig| rig.current() == Some(first.clone())).await;
+    assert!(rig.exists(&first));
+    assert_eq!(rig.fake.pulls(image), 1);
+    // Who launches it has asked for what its configuration says.
+    rig.launch(&first).await.unwrap();
+    assert_eq!(rig.fake.pulls(image), 2);
 }

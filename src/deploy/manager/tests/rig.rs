@@ -179,6 +179,11 @@ impl Rig {
     pub async fn store(&self, revision: &str, envs: &[(&str, &str)]) -> ReleaseHash {
         let envs: BTreeMap<&str, &str> = envs.iter().copied().collect();
         let configuration = json!({ "revision": revision, "envs": envs, "port": 80 });
+        self.store_as(revision, configuration).await
+    }
+
+    /// The same with a launch configuration of its own, whose revision that is.
+    pub async fn store_as(&self, revision: &str, configuration: Value) -> ReleaseHash {
         let bytes = configuration.to_string().into_bytes();
         let stored = self.manager.store(&self.app, bytes.into()).await.unwrap();
         self.revisions
