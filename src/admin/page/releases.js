@@ -222,8 +222,9 @@ function details(release, view, isLaunching) {
 /** What a switch or a way back has done, in a sentence. */
 export function said(switched) {
   const name = named(switched);
-  if (switched.gave_up) return `The canary ${short(switched.gave_up)} is given up; all requests go to ${name}.`;
+  if (switched.gave_up && switched.unchanged) return `The canary ${short(switched.gave_up)} is given up; all requests go to ${name}.`;
   if (switched.unchanged) return `${name} was current already; nothing has changed.`;
-  if (switched.pending) return `${name} is current. The store has not taken it yet; that is tried until it does.`;
-  return `${name} is current.`;
+  const gone = switched.gave_up ? ` The canary ${short(switched.gave_up)} is given up.` : "";
+  if (switched.pending) return `${name} is current.${gone} The store has not taken it yet; that is tried until it does.`;
+  return `${name} is current.${gone}`;
 }

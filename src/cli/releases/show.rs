@@ -24,8 +24,8 @@ pub fn launched(launched: &Launched) -> String {
 pub fn switched(switched: &Switched) -> String {
     let release = name(&switched.revision, &switched.hash);
     let app = &switched.app;
-    if let Some(canary) = &switched.gave_up {
-        let canary = short(canary);
+    let gave_up = switched.gave_up.as_deref().map(short);
+    if let Some(canary) = gave_up.filter(|_| switched.unchanged) {
         return format!("the canary {canary} of {app} is given up; all requests go to {release}\n");
     }
     let mut line = match &switched.from {
@@ -39,6 +39,9 @@ pub fn switched(switched: &Switched) -> String {
         ),
         None => format!("{release} is the current release of {app}"),
     };
+    if let Some(canary) = gave_up {
+        write!(line, "; the canary before, {canary}, is given up").unwrap();
+    }
     if switched.pending {
         line += "\nthe store has not taken this yet; it is tried again until it does";
     }

@@ -221,6 +221,7 @@ impl Managed {
             self.publish(&state);
             before.filter(|before| before.hash != release.hash)
         };
+        let gave_up = before.as_ref().map(|before| before.hash.clone());
         if let Some(before) = before {
             self.lay_down(before);
         }
@@ -229,6 +230,7 @@ impl Managed {
         let current = self.state.lock().current_hash().cloned();
         Ok(Switched {
             canary: true,
+            gave_up,
             ..self.switched(&release, current, false)
         })
     }
@@ -299,6 +301,7 @@ impl Managed {
             from = from.as_ref().map(ReleaseHash::short), by, kind = %entry.kind,
             "another release is current"
         );
+        let gave_up = canary.as_ref().map(|canary| canary.hash.clone());
         for superseded in old.into_iter().chain(canary) {
             if superseded.hash != release.hash {
                 self.lay_down(superseded);
@@ -311,7 +314,10 @@ impl Managed {
             self.spawn(self.clone().watch_over(release.clone(), document, watch));
         }
         self.tell();
-        Ok(self.switched(&release, from, false))
+        Ok(Switched {
+            gave_up,
+            ..self.switched(&release, from, false)
+        })
     }
 
     fn switched(&self, release: &Release, from: Option<ReleaseHash>, unchanged: bool) -> Switched {

@@ -274,6 +274,29 @@ async fn a_canary_leaves_the_current_release_where_it_is_until_it_is_switched_to
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_canary_that_another_release_puts_an_end_to_is_told() {
+    let rig = Rig::new(|_| {}).await;
+    let first = rig.go_live("1").await;
+    let mut others = Vec::new();
+    for revision in ["2", "3", "4", "5"] {
+        let other = rig.store(revision, &[]).await;
+        rig.launch(&other).await.unwrap();
+        others.push(other);
+    }
+    let told = async |hash, canary| match canary {
+        true => rig.canary(hash).await.unwrap().gave_up,
+        false => rig.switch(hash).await.unwrap().gave_up,
+    };
+    assert_eq!(told(&others[0], true).await, None);
+    assert_eq!(told(&others[1], true).await, Some(others[0].clone()));
+    assert_eq!(told(&others[1], true).await, None, "it is the same one");
+    assert_eq!(told(&others[2], false).await, Some(others[1].clone()));
+    assert_eq!(told(&others[3], true).await, None);
+    assert_eq!(told(&others[3], false).await, None, "it has become current");
+    assert_eq!(told(&first, false).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_switch_while_the_application_sleeps_wakes_nothing() {
     let rig = Rig::new(|_| {}).await;
     let first = rig.go_live("1").await;
