@@ -246,6 +246,8 @@ impl Manager {
         let (configuration, warnings) = LaunchConfiguration::read(&bytes)?;
         // What could never be launched is better said now.
         managed.admitted(&configuration, &ReleaseHash::of(&bytes))?;
+        // What is not mounted is not written to.
+        managed.store_is_there().await?;
         let hash = managed.store.put_configuration(bytes).await?;
         Ok(Stored {
             app: app.clone(),
