@@ -44,8 +44,8 @@ pub struct Limits {
     pub drain: Duration,
     /// How long a container may take to end that somebody else told to, before it is looked at.
     pub outside_stop: Duration,
-    /// How long somebody else who has stopped a container has it for themselves, before it is started
-    /// for those who wait for it.
+    /// How long somebody else who has stopped or made a container has it for themselves, before it is
+    /// started for those who wait for it.
     pub outside_rest: Duration,
     pub backoff_min: Duration,
     pub backoff_max: Duration,
@@ -215,6 +215,7 @@ impl Machine {
             }
             Event::Engine { id, at, kind } => self.engine_event(now, &id, at, kind),
             Event::Observed { asked, instance } => self.observed(now, asked, instance),
+            Event::Made { asked, instance } => self.made(now, asked, instance),
             Event::Missing { asked, id } => self.missing(now, asked, &id),
             Event::IdleRule { id, rule } => self.idle_rule_changed(now, &id, rule),
             Event::Unanswered { serial } => self.unanswered(now, serial),

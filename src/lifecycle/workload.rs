@@ -228,16 +228,24 @@ impl Workload {
         told.is_ok() && exists
     }
 
-    /// What the engine said of the container when it was asked at `asked`.
-    pub fn observe(self: &Arc<Self>, asked: Moment, instance: &Instance) -> Result<(), Retired> {
+    /// What the engine said of the container when it was asked at `asked`. `made_now`: somebody has just
+    /// made it.
+    pub fn observe(
+        self: &Arc<Self>,
+        asked: Moment,
+        instance: &Instance,
+        made_now: bool,
+    ) -> Result<(), Retired> {
         self.change(|inner| {
             if inner.retired {
                 return Err(Retired);
             }
             inner.learn(instance);
-            Ok(Event::Observed {
-                asked,
-                instance: Observation::from(instance),
+            let instance = Observation::from(instance);
+            Ok(if made_now {
+                Event::Made { asked, instance }
+            } else {
+                Event::Observed { asked, instance }
             })
         })
     }

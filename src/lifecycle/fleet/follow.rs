@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use super::Shared;
 use crate::lifecycle::core::EngineState;
 use crate::lifecycle::machine::Event;
-use crate::runtime::{EngineEvent, EngineEventKind, InstanceId, RuntimeError};
+use crate::runtime::{EngineEvent, EngineEventKind, InstanceId, InstanceState, RuntimeError};
 
 /// The first pause before an engine that went away is tried again; doubles each time.
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -78,7 +78,7 @@ async fn list(shared: &Arc<Shared>) -> Result<(), RuntimeError> {
         for _ in 0..2 {
             if shared
                 .entry(&instance.name)
-                .observe(asked, instance)
+                .observe(asked, instance, false)
                 .is_ok()
             {
                 break;
@@ -128,6 +128,7 @@ fn take(shared: &Arc<Shared>, event: &EngineEvent) {
 /// Reads a container anew, whatever its name is by now.
 fn look(shared: &Arc<Shared>, event: &EngineEvent) {
     let (shared, id) = (shared.clone(), event.id.clone());
+    let is_change = event.kind == EngineEventKind::Changed;
     let handle = shared.core.handle.clone();
     handle.spawn(async move {
         let asked = shared.core.clock.now();
@@ -144,7 +145,11 @@ fn look(shared: &Arc<Shared>, event: &EngineEvent) {
                 }));
             }
         }
-        drop(shared.entry(&instance.name).observe(asked, &instance));
+        // Only the event of the moment tells: one that was listed may have been there for days.
+        let made_now =
+            is_change && matches!(instance.state, InstanceState::Stopped { exit_code: None });
+        let workload = shared.entry(&instance.name);
+        drop(workload.observe(asked, &instance, made_now));
         shared.prune();
     });
 }

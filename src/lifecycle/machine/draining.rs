@@ -249,6 +249,12 @@ fn one_that_somebody_else_has_ended_is_left_to_them_for_a_moment() {
     assert_eq!(step(&mut machine, NOW, restarted), "adopt");
 
     let (mut machine, _lease) = ended();
+    assert_eq!(
+        step(&mut machine, NOW, Event::RemoveOrdered),
+        "refuse:gone remove"
+    );
+
+    let (mut machine, _lease) = ended();
     let by_operator = Event::Wanted { by_operator: true };
     assert_eq!(step(&mut machine, NOW, by_operator), "start");
 }
@@ -291,4 +297,43 @@ fn what_failed_to_start_is_made_sure_to_be_stopped_and_keeps_its_backoff() {
     step(&mut machine, NOW, done);
     assert_eq!(machine.phase().name(), "failed");
     assert_eq!(step(&mut machine, NOW, wanted()), "refuse:failed");
+}
+
+/// Compose takes a new container from its network and puts it there again before it starts it.
+#[test]
+fn one_that_somebody_else_has_just_made_is_left_to_them_for_a_moment() {
+    let made = |now| Event::Made {
+        asked: now,
+        instance: Observation {
+            id: InstanceId::new("1"),
+            state: crate::runtime::InstanceState::Stopped { exit_code: None },
+            address: None,
+            health: None,
+        },
+    };
+    let (mut machine, _) = in_phase("absent", NOW);
+    assert_eq!(step(&mut machine, NOW, made(NOW)), "");
+    assert_eq!(machine.phase().name(), "stopped");
+    assert_eq!(step(&mut machine, NOW, wanted()), "");
+    assert_eq!(
+        step(&mut machine, NOW, engine(Kind::Started, 300)),
+        "adopt",
+        "by whoever made it"
+    );
+
+    let (mut machine, _) = in_phase("absent", NOW);
+    step(&mut machine, NOW, made(NOW));
+    step(&mut machine, NOW, wanted());
+    assert_eq!(step(&mut machine, NOW + SECOND, Event::Tick), "start");
+
+    // Nobody wants it: it is stopped like any other.
+    let (mut machine, _) = in_phase("absent", NOW);
+    step(&mut machine, NOW, made(NOW));
+    step(&mut machine, NOW + SECOND, Event::Tick);
+    assert_eq!(step(&mut machine, NOW + SECOND, wanted()), "start");
+
+    // One that is known, as those that the gateway itself has made, is not theirs.
+    let (mut machine, _) = in_phase("stopped", NOW);
+    assert_eq!(step(&mut machine, NOW + SECOND, made(NOW + SECOND)), "");
+    assert_eq!(step(&mut machine, NOW + SECOND, wanted()), "start");
 }

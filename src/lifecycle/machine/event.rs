@@ -56,6 +56,11 @@ pub enum Event {
         asked: Moment,
         instance: Observation,
     },
+    /// The same of one that was made just now, and that nobody has started yet.
+    Made {
+        asked: Moment,
+        instance: Observation,
+    },
     /// The engine was asked at `asked`: there is no such container.
     Missing {
         asked: Moment,

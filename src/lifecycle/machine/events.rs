@@ -304,6 +304,25 @@ impl Machine {
         }
     }
 
+    /// Whoever makes a container starts it as a rule, and may not be done with it: Compose takes it
+    /// from its network and puts it there again first. Traefik would not hear of that any more.
+    pub(super) fn made(
+        &mut self,
+        now: Moment,
+        asked: Moment,
+        instance: Observation,
+    ) -> Vec<Effect> {
+        let id = instance.id.clone();
+        let is_known = self.id.as_ref() == Some(&id);
+        let effects = self.observed(now, asked, instance);
+        if !is_known && self.id == Some(id) && matches!(self.phase, Phase::Stopped) {
+            let then = Then::Rest { ordered: false };
+            let by = StoppedBy::OutsideUntil(now + self.limits.outside_rest);
+            self.enter(now, Phase::Stopping { then, by });
+        }
+        effects
+    }
+
     fn seen_paused(&mut self, now: Moment) -> Vec<Effect> {
         match &self.phase {
             Phase::Ready { .. } | Phase::Draining { .. } => self.paused_outside(now),

@@ -104,7 +104,8 @@ pub enum StoppedBy {
     UsAgainAt(Moment),
     /// Somebody else; at the latest then the engine is asked how it went.
     Outside { look_at: Moment },
-    /// Somebody else, and it has ended. Until then it is theirs, who may be about to replace it.
+    /// It is at rest, and somebody else has just stopped or made it. Until then it is theirs, who may
+    /// be about to replace it, or to connect and start it.
     OutsideUntil(Moment),
 }
 
@@ -161,7 +162,11 @@ impl Phase {
         match self {
             Phase::Absent => "absent",
             Phase::Creating { .. } => "creating",
-            Phase::Stopped => "stopped",
+            Phase::Stopped
+            | Phase::Stopping {
+                by: StoppedBy::OutsideUntil(_),
+                ..
+            } => "stopped",
             Phase::Starting { .. } => "starting",
             Phase::Ready { .. } => "ready",
             Phase::Draining { .. } => "draining",

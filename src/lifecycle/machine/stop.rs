@@ -106,7 +106,13 @@ impl Machine {
             | Phase::Removing => {
                 return Vec::new();
             }
-            Phase::Stopped | Phase::Failed { .. } | Phase::Paused => self.remove(now),
+            Phase::Stopped
+            | Phase::Stopping {
+                by: StoppedBy::OutsideUntil(_),
+                ..
+            }
+            | Phase::Failed { .. }
+            | Phase::Paused => self.remove(now),
             Phase::Starting { .. } | Phase::Ready { .. } => {
                 self.drain(now, self.limits.drain, Then::Remove)
             }

@@ -1,6 +1,7 @@
 //! Carrying out what a workload's machine decided, and telling it how that went.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{About, Workload};
 use crate::clock::Moment;
@@ -12,7 +13,13 @@ use crate::lifecycle::machine::{
 };
 use crate::lifecycle::probe::Probe;
 use crate::lifecycle::usage;
-use crate::runtime::{InstanceId, InstanceState, RuntimeError};
+use crate::runtime::{Instance, InstanceId, InstanceState, RuntimeError};
+
+/// For a started container to get an address. Whoever made it may still be connecting it.
+const ADDRESS_TIME: Duration = Duration::from_secs(2);
+
+/// Between two looks for that.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 
 impl Workload {
     pub(super) async fn carry_out(self: Arc<Self>, effect: Effect) {
@@ -83,7 +90,7 @@ impl Workload {
     pub async fn look(self: &Arc<Self>, id: &InstanceId) {
         let asked = self.core.clock.now();
         match self.core.runtime.inspect(id).await {
-            Ok(instance) => drop(self.observe(asked, &instance)),
+            Ok(instance) => drop(self.observe(asked, &instance, false)),
             Err(RuntimeError::NotFound(_)) => drop(self.order(Event::Missing {
                 asked,
                 id: id.clone(),
@@ -155,9 +162,22 @@ impl Workload {
         self.inner.lock().machine.id().cloned()
     }
 
+    /// The container as it is after its start.
+    async fn inspect_started(&self, id: &InstanceId) -> Result<Instance, Failure> {
+        let until = tokio::time::Instant::now() + ADDRESS_TIME;
+        loop {
+            let instance = self.core.runtime.inspect(id).await.map_err(Failure::from)?;
+            let runs = matches!(instance.state, InstanceState::Running { .. });
+            if !runs || instance.address.is_some() || tokio::time::Instant::now() >= until {
+                return Ok(instance);
+            }
+            tokio::time::sleep(ADDRESS_PAUSE).await;
+        }
+    }
+
     /// What was started, and what the scripts say of it.
     async fn examine(&self, id: &InstanceId) -> Result<Launch, Failure> {
-        let instance = self.core.runtime.inspect(id).await.map_err(Failure::from)?;
+        let instance = self.inspect_started(id).await?;
         self.inner.lock().learn(&instance);
         let started_at = match instance.state {
             InstanceState::Running { started_at } => started_at,

@@ -65,6 +65,8 @@ pub struct Behaviour {
     /// The code it exits with when it is stopped in its grace time.
     pub stop_code: i64,
     pub address: IpAddr,
+    /// It is on no network while this is true, and has no address.
+    pub off_network: bool,
     /// Ports in place of the specification's own.
     pub ports: Option<Vec<u16>>,
     /// What the engine's health check says from each start on.
@@ -83,6 +85,7 @@ impl Default for Behaviour {
             stop_held: false,
             stop_code: 0,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            off_network: false,
             ports: None,
             health_at_start: None,
         }

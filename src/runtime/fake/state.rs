@@ -106,7 +106,7 @@ impl State {
             InstanceState::Running { .. } | InstanceState::Paused { .. }
         );
         Instance {
-            address: runs.then_some(like.address),
+            address: (runs && !like.off_network).then_some(like.address),
             ports: like.ports.unwrap_or_else(|| instance.ports.clone()),
             ..instance.clone()
         }

@@ -22,6 +22,9 @@ impl World {
                 .is_some_and(|container| container.id == id)
             {
                 self.look(&id);
+                if *kind == Kind::Changed {
+                    self.last_look_is_at_a_new_one();
+                }
             }
         } else {
             self.step(event);

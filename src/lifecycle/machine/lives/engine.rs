@@ -27,6 +27,21 @@ impl World {
         });
     }
 
+    /// As the fleet does with what was made and never ran.
+    pub(super) fn last_look_is_at_a_new_one(&mut self) {
+        let Some(look) = self.looks.pop() else {
+            return;
+        };
+        self.looks.push(match look {
+            Event::Observed { asked, instance }
+                if instance.state == (InstanceState::Stopped { exit_code: None }) =>
+            {
+                Event::Made { asked, instance }
+            }
+            look => look,
+        });
+    }
+
     /// A listing: by name, whatever the id is.
     pub(super) fn list(&mut self) {
         let id = self
