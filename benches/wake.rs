@@ -259,6 +259,8 @@ async fn asleep(gateway: &Gateway, docker: &Docker, id: &InstanceId) {
     }
     let state = docker.inspect(id).await.expect("the container").state;
     assert!(matches!(state, InstanceState::Stopped { .. }));
+    // For a moment it is left to whoever stopped it, who here is nobody that the gateway knows.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
 }
 
 async fn idle_memory(folder: &Path, docker: &Docker, label: &(String, String)) {

@@ -359,7 +359,10 @@ impl Machine {
             Phase::Stopping {
                 by: StoppedBy::OutsideUntil(at),
                 ..
-            } if *at <= now => self.after_stop(now),
+            } if *at <= now => match self.id {
+                Some(_) => self.after_stop(now),
+                None => self.gone(now),
+            },
             Phase::Failed { until, .. } if *until <= now && self.is_left_running => {
                 self.enter(now, Phase::Stopped);
                 self.look()

@@ -311,7 +311,7 @@ impl Workload {
             }
             self.tell(inner, before, now);
             self.publish(inner);
-            if matches!(inner.machine.phase(), Phase::Stopped | Phase::Paused) {
+            if inner.machine.phase().is_at_rest() {
                 inner.forget_gone_waiters();
                 // Whoever still waits when it comes to rest wants it awake again.
                 if !inner.waiters.is_empty() {

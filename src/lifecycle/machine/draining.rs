@@ -239,10 +239,41 @@ fn one_that_somebody_else_has_ended_is_left_to_them_for_a_moment() {
     let (mut machine, _lease) = ended();
     assert_eq!(step(&mut machine, NOW + SECOND, Event::Tick), "start");
 
+    // Those who wait are held for its successor, and told when none comes.
     let (mut machine, _lease) = ended();
-    let renamed = engine(Kind::Destroyed, 302);
-    assert_eq!(step(&mut machine, NOW, renamed), "refuse:gone");
+    let removed = || engine(Kind::Destroyed, 302);
+    assert_eq!(step(&mut machine, NOW, removed()), "");
+    assert_eq!(step(&mut machine, NOW + SECOND, Event::Tick), "refuse:gone");
     assert_eq!(machine.phase().name(), "absent");
+    let (mut machine, _lease) = ended();
+    step(&mut machine, NOW, removed());
+    let successor = Observation {
+        id: InstanceId::new("2"),
+        state: crate::runtime::InstanceState::Running {
+            started_at: EngineTime(400),
+        },
+        address: None,
+        health: None,
+    };
+    let seen = Event::Observed {
+        asked: NOW,
+        instance: successor,
+    };
+    assert_eq!(step(&mut machine, NOW, seen), "adopt");
+    let (mut machine, _lease) = ended();
+    step(&mut machine, NOW, removed());
+    assert_eq!(step(&mut machine, NOW, rest(SECOND)), "refuse:superseded");
+    step(&mut machine, NOW + SECOND, Event::Tick);
+    assert_eq!(machine.phase().name(), "absent");
+    // One that the gateway itself is told to make is as good.
+    let (mut machine, _lease) = ended();
+    step(&mut machine, NOW, removed());
+    let spec = crate::spec::WorkloadSpec::new(WorkloadName::new("a").unwrap(), "image");
+    let ordered = Event::CreateOrdered {
+        spec: Box::new(spec),
+        start: false,
+    };
+    assert_eq!(step(&mut machine, NOW, ordered), "create");
 
     let (mut machine, _lease) = ended();
     let restarted = engine(Kind::Started, 302);
@@ -254,6 +285,13 @@ fn one_that_somebody_else_has_ended_is_left_to_them_for_a_moment() {
         "refuse:gone remove"
     );
 
+    // Nobody waits: who asks in the next moment is held, and whoever asks for an order is not.
+    let (mut machine, _lease) = in_phase("ready", NOW);
+    step(&mut machine, NOW, engine(Kind::Ending, 300));
+    let died = engine(Kind::Died { exit_code: Some(0) }, 301);
+    assert_eq!(step(&mut machine, NOW, died), "");
+    assert_eq!(step(&mut machine, NOW, wanted()), "");
+    assert_eq!(step(&mut machine, NOW + SECOND, Event::Tick), "start");
     let (mut machine, _lease) = ended();
     let by_operator = Event::Wanted { by_operator: true };
     assert_eq!(step(&mut machine, NOW, by_operator), "start");

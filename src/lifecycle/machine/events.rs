@@ -39,7 +39,7 @@ impl Machine {
             EngineEventKind::Destroyed => match self.phase {
                 // The answer to the removal is on its way.
                 Phase::Removing => Vec::new(),
-                _ => self.gone(now),
+                _ => self.gone_outside(now),
             },
         }
     }
@@ -184,11 +184,11 @@ impl Machine {
             // One that is replaced ends like this, and Compose cannot remove the old container when it
             // runs again.
             Phase::Stopping {
-                then: Then::Start,
+                then: then @ (Then::Start | Then::Rest { ordered: false }),
                 by: StoppedBy::Outside { .. },
             } => {
                 let by = StoppedBy::OutsideUntil(now + self.limits.outside_rest);
-                let then = Then::Start;
+                let then = then.clone();
                 self.enter(now, Phase::Stopping { then, by });
                 Vec::new()
             }
@@ -265,6 +265,20 @@ impl Machine {
         }
         if asked < self.since {
             return self.look();
+        }
+        self.gone_outside(now)
+    }
+
+    /// It is gone, or has another name. Where somebody is replacing it, those who wait are held for the
+    /// one that takes its place.
+    fn gone_outside(&mut self, now: Moment) -> Vec<Effect> {
+        if let Phase::Stopping {
+            then: Then::Start,
+            by: StoppedBy::OutsideUntil(_),
+        } = self.phase
+        {
+            self.id = None;
+            return Vec::new();
         }
         self.gone(now)
     }

@@ -178,6 +178,19 @@ impl Phase {
         }
     }
 
+    /// It came to rest, and nobody is known to want it awake.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(
+            self,
+            Phase::Stopped
+                | Phase::Paused
+                | Phase::Stopping {
+                    then: Then::Rest { .. },
+                    by: StoppedBy::OutsideUntil(_),
+                }
+        )
+    }
+
     /// Its container is being removed.
     pub fn is_leaving(&self) -> bool {
         matches!(
