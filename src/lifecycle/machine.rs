@@ -122,6 +122,18 @@ impl Machine {
         &self.phase
     }
 
+    /// There is no container, also where those who wait are still held for another one.
+    pub fn is_absent(&self) -> bool {
+        match self.phase {
+            Phase::Absent => true,
+            Phase::Stopping {
+                by: StoppedBy::OutsideUntil(_),
+                ..
+            } => self.id.is_none(),
+            _ => false,
+        }
+    }
+
     pub fn since(&self) -> Moment {
         self.since
     }

@@ -207,7 +207,7 @@ impl Workload {
             if inner.retired {
                 return Err(Retired);
             }
-            absent = matches!(inner.machine.phase(), Phase::Absent);
+            absent = inner.machine.is_absent();
             // A tick changes nothing that time would not change.
             Ok(if absent { event } else { Event::Tick })
         })?;
