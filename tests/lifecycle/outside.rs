@@ -160,3 +160,84 @@ async fn what_somebody_stops_while_it_starts_stays_stopped_unless_somebody_waits
     drop(waiting.await.unwrap().expect("it wakes"));
     assert_eq!(bench.fake.starts("a"), starts + 2);
 }
+
+/// Compose connects a new container to its network although it runs already.
+#[tokio::test(start_paused = true)]
+async fn what_is_started_without_a_network_is_given_time_to_get_one() {
+    let bench = Bench::new();
+    bench.until_engine(true).await;
+    bench.fake.behave("a", |a| a.off_network = true);
+    let waiting = bench.spawn_ask(60 * SECOND);
+    bench
+        .until("runs", |bench| bench.fake.is_running("a"))
+        .await;
+    tokio::time::sleep(SECOND).await;
+    bench.fake.behave("a", |a| a.off_network = false);
+    drop(waiting.await.unwrap().expect("it wakes"));
+    assert_eq!((bench.fake.starts("a"), bench.fake.stops("a")), (1, 0));
+
+    // Where none comes, those who wait are told.
+    bench.fake.stop_outside("a");
+    bench.until_phase("stopped").await;
+    bench.fake.behave("a", |a| a.off_network = true);
+    let refusal = bench.ask("a", 60 * SECOND).await.unwrap_err().to_string();
+    assert!(refusal.contains("is it on a network?"), "{refusal}");
+}
+
+/// By Compose: the old one is stopped, renamed or removed, and another one of its name is started.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_somebody_replaces_gets_its_successor() {
+    let bench = Bench::new();
+    bench.until_engine(true).await;
+    drop(bench.lease().await);
+    bench.fake.stop_outside("a");
+    bench.until_phase("stopped").await;
+    let waiting = bench.spawn_ask(60 * SECOND);
+    tokio::time::sleep(SECOND / 4).await;
+    bench.fake.remove_outside("a");
+    tokio::time::sleep(SECOND / 4).await;
+    bench.fake.add(WorkloadSpec::new(name("a"), "image:2"));
+    tokio::time::sleep(SECOND / 4).await;
+    bench.fake.start_outside("a");
+    drop(waiting.await.unwrap().expect("its successor"));
+    // Only whoever replaced it has started it.
+    assert_eq!(bench.fake.starts("a"), 1);
+
+    // Where none comes, who waits is told, well before its own time is over.
+    bench.fake.stop_outside("a");
+    bench.until_phase("stopped").await;
+    let waiting = bench.spawn_ask(60 * SECOND);
+    tokio::time::sleep(SECOND / 4).await;
+    bench.fake.remove_outside("a");
+    let began = tokio::time::Instant::now();
+    let refusal = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(refusal, Refusal::Unknown(_)), "{refusal}");
+    assert!(began.elapsed() < 5 * SECOND);
+
+    // The name is free meanwhile, for the gateway's own deployment too.
+    let spec = WorkloadSpec::new(name("a"), "image:3");
+    bench.fleet.deploy(spec.clone(), true).await.unwrap();
+    bench.until_phase("ready").await;
+    bench.fake.stop_outside("a");
+    bench.until_phase("stopped").await;
+    let waiting = bench.spawn_ask(60 * SECOND);
+    tokio::time::sleep(SECOND / 4).await;
+    bench.fake.remove_outside("a");
+    tokio::time::sleep(SECOND / 4).await;
+    bench.fleet.deploy(spec, false).await.expect("it is free");
+    drop(waiting.await.unwrap().expect("what was deployed"));
+}
+
+/// A container that somebody makes while requests come for it, such as Compose, which starts it itself.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_makes_is_left_to_them_for_a_moment_before_it_is_started() {
+    let bench = Bench::over(Fake::new(), |_| {});
+    bench.until_engine(true).await;
+    bench.fake.add(WorkloadSpec::new(name("a"), "image:1"));
+    bench.until_phase("stopped").await;
+    let waiting = bench.spawn_ask(60 * SECOND);
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!(bench.fake.starts("a"), 0);
+    drop(waiting.await.unwrap().expect("it wakes all the same"));
+    assert_eq!(bench.fake.starts("a"), 1);
+}
