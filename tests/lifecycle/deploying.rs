@@ -11,7 +11,7 @@ use wakegate::runtime::fake::{Call, Fake};
 use wakegate::runtime::{Runtime, RuntimeError};
 use wakegate::spec::WorkloadSpec;
 
-use crate::{Bench, SECOND, create, name};
+use crate::{Bench, SECOND, asking, create, name};
 
 #[tokio::test(start_paused = true)]
 async fn a_deployment_is_made_started_shown_and_removed() {
@@ -63,13 +63,7 @@ async fn who_waits_for_a_removal_finds_what_a_deployment_makes_right_behind_it()
     let removal = tokio::spawn(async move { fleet.remove("a").await });
     bench.until_phase("draining").await;
     let (workload, known) = (name("a"), create("known", "a"));
-    let ask = Ask {
-        workload: &workload,
-        counts: true,
-        wait: 60 * SECOND,
-        create: Some(Creation::from(&known)),
-        superseded: None,
-    };
+    let ask = asking(&workload, Some(Creation::from(&known)));
     let mut asking = std::pin::pin!(bench.fleet.acquire(ask));
     assert!(futures_util::poll!(&mut asking).is_pending());
     drop(lease);
@@ -93,13 +87,7 @@ async fn of_many_first_requests_at_once_each_gets_what_one_of_them_makes() {
             let (fleet, workload) = (bench.fleet.clone(), name(&workload));
             let known = create("known", workload.as_str());
             tokio::spawn(async move {
-                let ask = Ask {
-                    workload: &workload,
-                    counts: true,
-                    wait: 60 * SECOND,
-                    create: Some(Creation::from(&known)),
-                    superseded: None,
-                };
+                let ask = asking(&workload, Some(Creation::from(&known)));
                 fleet.acquire(ask).await.map(drop)
             })
         });
@@ -195,13 +183,7 @@ async fn what_does_not_exist_is_made_once_when_the_decision_says_how() {
     let bench = Bench::over(Fake::new(), |_| {});
     let workload = name("a");
     let known = create("known", "a");
-    let ask = || Ask {
-        workload: &workload,
-        counts: true,
-        wait: 60 * SECOND,
-        create: Some(Creation::from(&known)),
-        superseded: None,
-    };
+    let ask = || asking(&workload, Some(Creation::from(&known)));
     let (one, two) = tokio::join!(bench.fleet.acquire(ask()), bench.fleet.acquire(ask()));
     assert!(one.is_ok() && two.is_ok());
     assert_eq!(bench.fake.count(&Call::Create("a".into())), 1);
@@ -223,11 +205,8 @@ async fn what_does_not_exist_is_made_once_when_the_decision_says_how() {
         (no_vars, "made.rhai:3:5"),
     ] {
         let ask = Ask {
-            workload: &other,
-            counts: true,
             wait: SECOND,
-            create: Some(Creation::from(&create)),
-            superseded: None,
+            ..asking(&other, Some(Creation::from(&create)))
         };
         let refusal = bench.fleet.acquire(ask).await.unwrap_err();
         assert!(refusal.to_string().contains(expected), "{refusal}");
@@ -259,13 +238,7 @@ impl ContainerRules for Former {
 async fn what_is_made_is_made_as_those_scripts_say_that_decided() {
     let bench = Bench::over(Fake::new(), |_| {});
     let (workload, from) = (name("a"), create("former", "a"));
-    let ask = |by| Ask {
-        workload: &workload,
-        counts: true,
-        wait: 60 * SECOND,
-        create: Some(Creation::template(&from, by)),
-        superseded: None,
-    };
+    let ask = |by| asking(&workload, Some(Creation::template(&from, by)));
     let refusal = bench.fleet.acquire(ask(None)).await.unwrap_err();
     assert!(refusal.to_string().contains("no template"), "{refusal}");
     assert!(bench.fleet.acquire(ask(Some(&Former))).await.is_ok());
@@ -280,13 +253,7 @@ async fn a_request_during_the_removal_makes_it_again_when_it_may() {
     let removal = tokio::spawn(async move { fleet.remove("a").await });
     bench.until_phase("draining").await;
     let (workload, known) = (name("a"), create("known", "a"));
-    let ask = Ask {
-        workload: &workload,
-        counts: true,
-        wait: 60 * SECOND,
-        create: Some(Creation::from(&known)),
-        superseded: None,
-    };
+    let ask = asking(&workload, Some(Creation::from(&known)));
     let release = async {
         tokio::time::sleep(SECOND).await;
         drop(lease);

@@ -2,7 +2,6 @@
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use wakegate::lifecycle::fleet::Creation;
 
 use super::*;
 
@@ -170,11 +169,8 @@ async fn requests_that_wait_for_a_superseded_one_are_told_and_its_start_ends_in_
     let superseded = CancellationToken::new();
     let workload = name("a");
     let ask = || Ask {
-        workload: &workload,
-        counts: true,
-        wait: 60 * SECOND,
-        create: None,
         superseded: Some(&superseded),
+        ..asking(&workload, None)
     };
     let asked = Instant::now();
     let switch = async {

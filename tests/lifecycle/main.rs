@@ -20,7 +20,7 @@ use wakegate::config::Config;
 use wakegate::decision::{
     ContainerFacts, ContainerRules, CreateFrom, IdleRule, ReadyRule, ScriptFailure,
 };
-use wakegate::lifecycle::fleet::{Ask, Fleet, Refusal};
+use wakegate::lifecycle::fleet::{Ask, Creation, Fleet, Refusal};
 use wakegate::lifecycle::gate::Lease;
 use wakegate::names::WorkloadName;
 use wakegate::runtime::Runtime;
@@ -76,6 +76,17 @@ fn create(template: &str, workload: &str) -> CreateFrom {
     }
 }
 
+/// What a request asks for; what else it says goes before `..`.
+fn asking<'a>(workload: &'a WorkloadName, create: Option<Creation<'a>>) -> Ask<'a> {
+    Ask {
+        workload,
+        counts: true,
+        wait: 60 * SECOND,
+        create,
+        superseded: None,
+    }
+}
+
 impl Bench {
     fn over(fake: Fake, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
@@ -105,14 +116,8 @@ impl Bench {
 
     async fn ask(&self, workload: &str, wait: Duration) -> Result<Lease, Refusal> {
         let workload = name(workload);
-        let ask = Ask {
-            workload: &workload,
-            counts: true,
-            wait,
-            create: None,
-            superseded: None,
-        };
-        self.fleet.acquire(ask).await
+        let ask = asking(&workload, None);
+        self.fleet.acquire(Ask { wait, ..ask }).await
     }
 
     async fn lease(&self) -> Lease {
@@ -123,15 +128,8 @@ impl Bench {
         let fleet = self.fleet.clone();
         tokio::spawn(async move {
             let workload = name("a");
-            fleet
-                .acquire(Ask {
-                    workload: &workload,
-                    counts: true,
-                    wait,
-                    create: None,
-                    superseded: None,
-                })
-                .await
+            let ask = asking(&workload, None);
+            fleet.acquire(Ask { wait, ..ask }).await
         })
     }
 

@@ -1,7 +1,6 @@
 //! Requests that turn out to be meant for another workload while they wait, or before.
 
 use tokio_util::sync::CancellationToken;
-use wakegate::lifecycle::fleet::Creation;
 
 use super::*;
 
@@ -11,11 +10,8 @@ fn ask<'a>(
     superseded: &'a CancellationToken,
 ) -> Ask<'a> {
     Ask {
-        workload,
-        counts: true,
-        wait: 60 * SECOND,
-        create: create.map(Creation::spec),
         superseded: Some(superseded),
+        ..asking(workload, create.map(Creation::spec))
     }
 }
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::bench::{Bench, PATIENCE, until};
+use crate::bench::{Bench, until};
 use crate::browser::{Browser, app, css, row};
 use crate::cases;
 use crate::client::{Answer, Client};
@@ -166,13 +166,7 @@ async fn pictures(bench: Bench, browser: Browser) {
     // The line of requests has grown to be seen.
     let grown =
         "document.querySelectorAll('.pulse .line')[0]?.getAttribute('d')?.split('L').length > 24";
-    tokio::time::timeout(PATIENCE, async {
-        while browser.evaluate(grown).await != true {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-    })
-    .await
-    .expect("the line grows");
+    browser.until(grown).await;
     browser.sees_no(&css("#lost")).await;
     browser.picture(&folder.join("status-page.png")).await;
     browser.scheme("dark").await;

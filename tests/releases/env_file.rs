@@ -1,5 +1,6 @@
 //! `env_file`: static environment variables for all releases of an application.
 
+use crate::configuration::Configuration;
 use crate::lines;
 use crate::seen;
 use crate::setup::Ran;
@@ -24,6 +25,14 @@ PLAIN=$HOME
 EMPTY=
 CONNSTR=of the file
 "#;
+
+/// A release that says nothing of `CONNSTR` itself.
+fn silent(stage: &Stage, revision: &str) -> Configuration {
+    let mut release = stage.release(revision);
+    let envs = release.0["envs"].as_object_mut().expect("an object");
+    envs.remove("CONNSTR");
+    release
+}
 
 async fn variables_of_the_file_arrive_and_a_releases_own_go_over_them(stage: Stage) {
     std::fs::write(stage.dir().join("shop.env"), FILE).expect("a file");
@@ -51,11 +60,7 @@ async fn variables_of_the_file_arrive_and_a_releases_own_go_over_them(stage: Sta
         );
     }
     // A release that says nothing of it has the file's.
-    let mut other = stage.release("other");
-    other.0["envs"]
-        .as_object_mut()
-        .expect("an object")
-        .remove("CONNSTR");
+    let other = silent(&stage, "other");
     api.deployed(&other).await;
     assert_eq!(api.answering().await, "of the file");
     // What is in the file is no part of what is stored: it may be secret.
@@ -115,11 +120,7 @@ async fn a_changed_file_counts_for_the_gateways_next_run(stage: Stage) {
     write("CONNSTR=first\n");
     let setup = stage.setup().set("apps.shop.env_file", "shop.env");
     let (gateway, api) = start(&setup).await;
-    let mut release = stage.release("one");
-    release.0["envs"]
-        .as_object_mut()
-        .expect("an object")
-        .remove("CONNSTR");
+    let release = silent(&stage, "one");
     api.deployed(&release).await;
     assert_eq!(api.answering().await, "first");
     gateway.kill();
@@ -140,11 +141,7 @@ async fn a_container_that_was_made_with_another_file_is_told_of_and_stays(stage:
     write("CONNSTR=first\nSAME=as ever\n");
     let setup = stage.setup().set("apps.shop.env_file", "shop.env");
     let (gateway, api) = start(&setup).await;
-    let mut release = stage.release("one");
-    release.0["envs"]
-        .as_object_mut()
-        .expect("an object")
-        .remove("CONNSTR");
+    let release = silent(&stage, "one");
     let hash = api.deployed(&release).await;
     let again = api.launch(&hash).await.ok();
     assert_eq!(again["warnings"], serde_json::json!([]));

@@ -25,6 +25,9 @@ async fn nothing_open(release: &Release) -> Snapshot {
     counted(release, |told| told.open == Open::default()).await
 }
 
+/// The first part of an upload.
+const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+
 async fn opened() -> (Shop, Arc<Release>, App) {
     let shop = Shop::open();
     let (first, app, _gate) = shop.awake(1).await;
@@ -69,9 +72,7 @@ async fn a_plain_request_counts_once() {
 #[tokio::test]
 async fn an_upload_counts_as_it_flows_and_waits_for_its_answer() {
     let (shop, first, app) = opened().await;
-    let mut client = shop
-        .asked("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        .await;
+    let mut client = shop.asked(UPLOAD).await;
     let mut wire = app.accept().await;
     wire.head().await;
     wire.until("abc\r\n").await;
@@ -165,9 +166,7 @@ async fn an_answer_that_breaks_off_for_another_reason_has_not_failed() {
 
     // Its client breaks off what it answers to.
     let (shop, first, app) = opened().await;
-    let mut client = shop
-        .asked("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        .await;
+    let mut client = shop.asked(UPLOAD).await;
     let mut wire = app.accept().await;
     wire.head().await;
     wire.until("abc\r\n").await;
