@@ -128,6 +128,13 @@ impl Recorded {
     }
 }
 
+/// A store that answers.
+#[derive(Debug)]
+pub struct Checked {
+    /// The current release; `None` before the first switch. Else `Malformed`.
+    pub current: Result<Option<CurrentDocument>, StoreError>,
+}
+
 /// The store of one application. Cloning is cheap; clones are the same store.
 #[derive(Clone)]
 pub struct Store {
@@ -264,12 +271,15 @@ impl Store {
     /// Whether the store answers and can be used: `current.json` can be read or is not there, and a
     /// bucket's server knows conditional writes (which is tried until it was seen once).
     ///
-    /// What `current.json` says is not looked at; a folder that does not exist yet is fine.
-    pub async fn check(&self) -> Result<(), StoreError> {
+    /// What `current.json` says is told aside, also when that is nonsense; a folder that does not exist yet
+    /// is fine.
+    pub async fn check(&self) -> Result<Checked, StoreError> {
         let shared = self.shared.clone();
         self.limited("checking it", async move {
-            shared.read(CURRENT).await?;
-            shared.know_conditions().await
+            let read = shared.read(CURRENT).await?;
+            shared.know_conditions().await?;
+            let current = shared.parse_current(read);
+            Ok(Checked { current })
         })
         .await
     }

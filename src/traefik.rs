@@ -12,6 +12,5 @@ mod labels;
 mod routes;
 mod told;
 
-pub use api::Api;
-pub use labels::{port, routers};
+pub use labels::port;
 pub use routes::{Routed, Routes};

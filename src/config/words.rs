@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use tracing_subscriber::EnvFilter;
 
 use super::kind::{Complaint, Kind, TextKind, is_not};
+use super::store::is_server;
 use super::typed::Value;
 use super::{Listen, Secret, suggest};
 
@@ -188,7 +189,7 @@ impl TextKind for PlainUrl {
         }
         let fits = text.parse::<http::Uri>().is_ok_and(|uri| {
             uri.scheme_str() == Some("http")
-                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.authority().is_some_and(is_server)
                 && uri.query().is_none()
                 && !text.contains(['@', '#'])
         });

@@ -262,7 +262,7 @@ pub fn workload_name(app: &AppName, revision: &str, hash: &ReleaseHash) -> Workl
 const SEPARATORS: [char; 3] = ['-', '.', '_'];
 
 /// The tag of an image's name, where it has one.
-fn tag_of(image: &str) -> Option<&str> {
+pub fn tag_of(image: &str) -> Option<&str> {
     // Before the last slash a colon is that of the registry's port.
     let (_, name) = image.rsplit_once('/').unwrap_or(("", image));
     let (name, _digest) = name.split_once('@').unwrap_or((name, ""));

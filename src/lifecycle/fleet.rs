@@ -250,7 +250,7 @@ impl Fleet {
 
     /// What the engine has of a workload's container now; `None` where there is none, or no answer.
     pub async fn container(&self, name_or_id: &str) -> Option<ContainerFacts> {
-        let id = self.shared.find(name_or_id)?.container()?;
+        let id = self.shared.find(name_or_id)?.id()?;
         let instance = self.shared.core.runtime.inspect(&id).await.ok()?;
         Some(instance.facts())
     }

@@ -106,6 +106,7 @@ impl Workload {
         &self.name
     }
 
+    /// The container that it is, where there is one.
     pub fn id(&self) -> Option<InstanceId> {
         self.inner.lock().machine.id().cloned()
     }

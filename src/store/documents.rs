@@ -170,7 +170,14 @@ impl Shared {
     }
 
     pub(super) async fn current(&self) -> Result<Option<CurrentDocument>, StoreError> {
-        match self.read(CURRENT).await? {
+        self.parse_current(self.read(CURRENT).await?)
+    }
+
+    pub(super) fn parse_current(
+        &self,
+        read: Option<Document>,
+    ) -> Result<Option<CurrentDocument>, StoreError> {
+        match read {
             Some(document) => CurrentDocument::parse(&document.bytes)
                 .map(Some)
                 .map_err(|reason| self.place.malformed(CURRENT, reason)),

@@ -18,7 +18,7 @@ const ROUTER_BYTES_MAX: usize = 256 << 10;
 const METRICS_BYTES_MAX: usize = 16 << 20;
 
 /// The part of Traefik whose routers come from containers' labels.
-const PROVIDER: &str = "docker";
+pub(super) const PROVIDER: &str = "docker";
 
 /// Traefik's API and metrics. Holds at the most a few idle connections.
 #[derive(Debug, Clone)]

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::api::PROVIDER;
+
 /// What Traefik does with one router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Router {
@@ -58,7 +60,7 @@ fn qualified(service: String, provider: String) -> String {
         return service;
     }
     let provider = if provider.is_empty() {
-        "docker"
+        PROVIDER
     } else {
         &provider
     };
@@ -74,6 +76,7 @@ const REQUESTS: &str = "traefik_service_requests_total";
 /// service has one, Traefik may not count by service at all: that is an error, so that nobody takes
 /// it for silence.
 pub fn requests(metrics: &str, services: &[String]) -> Result<u64, String> {
+    let wanted: Vec<String> = services.iter().map(|name| label("service", name)).collect();
     let mut counts_services = false;
     let mut sum = 0.0_f64;
     for line in metrics.lines() {
@@ -81,10 +84,7 @@ pub fn requests(metrics: &str, services: &[String]) -> Result<u64, String> {
             continue;
         };
         counts_services = true;
-        let is_meant = services
-            .iter()
-            .any(|service| label_is(labels, "service", service));
-        if is_meant {
+        if wanted.iter().any(|wanted| has_label(labels, wanted)) {
             let value = value.parse::<f64>();
             sum += value.map_err(|_| format!("its metrics have a line that is none: {line:?}"))?;
         }
@@ -108,11 +108,15 @@ fn sample<'a>(line: &'a str, series: &str) -> Option<(&'a str, &'a str)> {
     Some((labels, rest.split_whitespace().next()?))
 }
 
-/// Whether `labels` has `name="value"`. A value with quotes or backslashes is escaped there.
-fn label_is(labels: &str, name: &str, value: &str) -> bool {
+/// A label as it is written. A value with quotes or backslashes is escaped.
+fn label(name: &str, value: &str) -> String {
     let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-    let wanted = format!("{name}=\"{escaped}\"");
-    labels.match_indices(&wanted).any(|(at, _)| {
+    format!("{name}=\"{escaped}\"")
+}
+
+/// Whether `labels` has the one that is written like this, whole.
+fn has_label(labels: &str, wanted: &str) -> bool {
+    labels.match_indices(wanted).any(|(at, _)| {
         let begins = at == 0 || labels[..at].ends_with(',');
         let rest = &labels[at + wanted.len()..];
         begins && (rest.is_empty() || rest.starts_with(','))
@@ -203,15 +207,16 @@ traefik_router_requests_total{router="a@docker",service="a@docker"} 99
 
     #[test]
     fn a_label_is_the_whole_label() {
-        assert!(label_is(r#"service="a""#, "service", "a"));
-        assert!(label_is(r#"x="1",service="a",y="2""#, "service", "a"));
+        let wanted = label("service", "a");
+        assert!(has_label(r#"service="a""#, &wanted));
+        assert!(has_label(r#"x="1",service="a",y="2""#, &wanted));
         for not in [
             r#"other_service="a""#,
             r#"service="ab""#,
             r#"x="service=\"a\"""#,
             "",
         ] {
-            assert!(!label_is(not, "service", "a"), "{not}");
+            assert!(!has_label(not, &wanted), "{not}");
         }
     }
 }

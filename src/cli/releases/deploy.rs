@@ -8,8 +8,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::show::short;
 use super::{Common, Failure, LOOK_EVERY, launch, say, show};
 use crate::admin::client::Client;
+use crate::deploy::configuration::tag_of;
 
 #[derive(Debug, Args)]
 pub struct Deploy {
@@ -107,7 +109,7 @@ impl Deploy {
             Ok(back) => Err(Failure::LeftAgain(format!(
                 "{why}; gone back to {} ({})",
                 back.revision,
-                &back.hash[..8.min(back.hash.len())]
+                short(&back.hash)
             ))),
             Err(error) => Err(Failure::LeftAgain(format!(
                 "{why}; and going back failed: {error}"
@@ -197,32 +199,11 @@ impl Deploy {
 
 /// After a switch that was refused: what this command has launched is not to run on.
 async fn take_away(client: &Client, app: &str, hash: &str) {
-    let short = &hash[..8.min(hash.len())];
+    let short = short(hash);
     match client.discard(Some(app), hash).await {
         Ok(_) => eprintln!("{short} was not switched to and is taken away again"),
         Err(error) => eprintln!(
             "{short} may have been switched to or still run beside the current release ({error}): see wakegate status"
         ),
-    }
-}
-
-fn tag_of(image: &str) -> Option<&str> {
-    // A port of the registry is before the last slash.
-    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    name.split_once(':').map(|(_, tag)| tag)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tag_is_not_the_registrys_port() {
-        assert_eq!(tag_of("localhost:8080/shop:42"), Some("42"));
-        assert_eq!(tag_of("localhost:8080/shop"), None);
-        assert_eq!(tag_of("shop:42"), Some("42"));
-        assert_eq!(tag_of("shop:42@sha256:abc"), Some("42"));
-        assert_eq!(tag_of("ghcr.io/a/shop@sha256:abc"), None);
     }
 }

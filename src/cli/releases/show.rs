@@ -121,6 +121,6 @@ fn name(revision: &str, hash: &str) -> String {
     }
 }
 
-fn short(hash: &str) -> &str {
+pub(super) fn short(hash: &str) -> &str {
     hash.get(..8).unwrap_or(hash)
 }

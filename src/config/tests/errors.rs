@@ -154,6 +154,11 @@ fn a_value_of_the_wrong_kind_is_told_what_would_be_right() {
         ),
         (
             "traefik",
+            "api = \"http://traefik:99999\"",
+            "\"http://traefik:99999\" is not an HTTP address (try \"http://127.0.0.1:8080\")",
+        ),
+        (
+            "traefik",
             "api = \"http://me:secret@traefik\"",
             "a user's name or password in an address is not supported: nothing is sent along here (give it a private listener that asks for none)",
         ),

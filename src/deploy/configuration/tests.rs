@@ -138,3 +138,17 @@ fn a_size_is_bytes_or_has_a_unit() {
         assert_eq!(own(&text).memory, Some(bytes), "{typed}");
     }
 }
+
+#[test]
+fn the_tag_of_an_image_is_not_the_registrys_port() {
+    for (image, tag) in [
+        ("localhost:8080/shop:42", Some("42")),
+        ("localhost:8080/shop", None),
+        ("shop:42", Some("42")),
+        ("shop:42@sha256:abc", Some("42")),
+        ("ghcr.io/a/shop@sha256:abc", None),
+        ("shop:", None),
+    ] {
+        assert_eq!(tag_of(image), tag, "{image}");
+    }
+}

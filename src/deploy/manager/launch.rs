@@ -64,11 +64,7 @@ impl Managed {
     ) -> Result<Launched, DeployError> {
         let mut outcome = {
             let mut state = self.state.lock();
-            let under_way = state
-                .candidates
-                .get(hash)
-                .filter(|candidate| !candidate.is_over());
-            match under_way {
+            match state.launching(hash) {
                 Some(candidate) => candidate.outcome.subscribe(),
                 None => {
                     let (outcome, watched) = watch::channel(None);
@@ -123,14 +119,8 @@ impl Managed {
             } else if let Some(candidate) = state.candidates.get_mut(&hash) {
                 candidate.phase = LaunchPhase::Ready;
                 candidate.outcome.send_replace(Some(outcome));
-                // What is current or a canary already is no candidate besides.
-                let in_use = state.current_hash() == Some(&hash)
-                    || state
-                        .canary
-                        .as_ref()
-                        .is_some_and(|canary| canary.hash == hash);
-                if in_use {
-                    state.candidates.remove(&hash);
+                if state.gets_requests(&hash) {
+                    state.settle_candidate(&hash);
                 }
             }
         }
@@ -232,12 +222,12 @@ impl Managed {
     pub(super) async fn leave_image(&self, image: &str, before: Option<&ImageFacts>) {
         // Removed when no launch is under way: another one may be about to use it.
         let leave = |image: &str| self.state.lock().left_images.insert(image.to_owned());
-        let (before, now) = match (before, self.runtime.image(image).await) {
-            (None, _) => {
-                leave(image);
-                return;
-            }
-            (Some(before), Ok(Some(now))) if before.id != now.id => (before, now),
+        let Some(before) = before else {
+            leave(image);
+            return;
+        };
+        let now = match self.runtime.image(image).await {
+            Ok(Some(now)) if before.id != now.id => now,
             _ => return,
         };
         match self.runtime.name_image(&before.id, image).await {

@@ -117,6 +117,17 @@ pub struct Pending {
     pub attempts: u32,
 }
 
+impl Pending {
+    pub fn of(entry: &HistoryEntry, error: String, attempts: u32) -> Self {
+        Self {
+            hash: entry.hash.clone(),
+            since: entry.at.clone(),
+            error,
+            attempts,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct LastSwitch {
     pub entry: HistoryEntry,
@@ -192,11 +203,9 @@ impl State {
             before: Tally::default(),
             lately: None,
             watched: None,
-            pending: noted.unwritten.last().map(|(last, _)| Pending {
-                hash: last.hash.clone(),
-                since: last.at.clone(),
-                error: "the gateway ended before the store had taken it".to_owned(),
-                attempts: 0,
+            pending: noted.unwritten.last().map(|(_, last)| {
+                let error = "the gateway ended before the store had taken it";
+                Pending::of(last, error.to_owned(), 0)
             }),
             last_switch: None,
             failed_rollback: None,
@@ -217,6 +226,18 @@ impl State {
 
     pub fn current_hash(&self) -> Option<&ReleaseHash> {
         self.current_release().map(|release| &release.hash)
+    }
+
+    /// Whether requests go to it: it is current, or a canary.
+    pub fn gets_requests(&self, hash: &ReleaseHash) -> bool {
+        let used = [self.current_release(), self.canary.as_ref()];
+        used.into_iter().flatten().any(|used| used.hash == *hash)
+    }
+
+    /// Its launch, while that is under way.
+    pub fn launching(&self, hash: &ReleaseHash) -> Option<&Candidate> {
+        let candidate = self.candidates.get(hash);
+        candidate.filter(|candidate| !candidate.is_over())
     }
 
     pub fn past(&self) -> Vec<Past> {

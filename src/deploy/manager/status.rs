@@ -28,7 +28,7 @@ impl Managed {
         }
         let mut releases: Vec<ReleaseStatus> = by_hash
             .into_iter()
-            .map(|(hash, view)| release_status(&state, hash, view))
+            .map(|(hash, view)| release_status(&state, previous.as_ref(), hash, view))
             .collect();
         releases.sort_by_key(|release| ORDER.iter().position(|role| *role == release.role));
         let (name, reason) = match &state.current {
@@ -104,7 +104,12 @@ const ORDER: [&str; 7] = [
     "unclaimed",
 ];
 
-fn release_status(state: &State, hash: ReleaseHash, view: Option<&View>) -> ReleaseStatus {
+fn release_status(
+    state: &State,
+    previous: Option<&ReleaseHash>,
+    hash: ReleaseHash,
+    view: Option<&View>,
+) -> ReleaseStatus {
     let known = state.known.get(&hash);
     let (before, since, total) = counted(state, &hash);
     let labelled = view.and_then(|view| view.labels.get(REVISION_LABEL));
@@ -117,7 +122,7 @@ fn release_status(state: &State, hash: ReleaseHash, view: Option<&View>) -> Rele
         .map(|view| view.image.clone())
         .filter(|image| !image.is_empty());
     ReleaseStatus {
-        role: role(state, &hash),
+        role: role(state, previous, &hash),
         revision: revision.cloned().unwrap_or_default(),
         workload: view
             .map(|view| view.name.clone())
@@ -142,8 +147,8 @@ fn release_status(state: &State, hash: ReleaseHash, view: Option<&View>) -> Rele
     }
 }
 
-fn role(state: &State, hash: &ReleaseHash) -> &'static str {
-    let past = state.past();
+fn role(state: &State, previous: Option<&ReleaseHash>, hash: &ReleaseHash) -> &'static str {
+    let is_told = || state.history.iter().any(|entry| entry.hash == *hash);
     if state.current_hash() == Some(hash) {
         "current"
     } else if state
@@ -156,9 +161,9 @@ fn role(state: &State, hash: &ReleaseHash) -> &'static str {
         "candidate"
     } else if state.draining.contains(hash) {
         "draining"
-    } else if state.previous().as_ref() == Some(hash) {
+    } else if previous == Some(hash) {
         "previous"
-    } else if past.iter().any(|past| past.hash == *hash) || state.once_current.contains(hash) {
+    } else if is_told() || state.once_current.contains(hash) {
         "kept"
     } else {
         "unclaimed"

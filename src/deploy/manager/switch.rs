@@ -26,18 +26,14 @@ impl Managed {
         by: &str,
     ) -> Result<Switched, DeployError> {
         let _changing = self.changing().await?;
-        let is_launching = {
+        let (is_launching, is_current) = {
             let state = self.state.lock();
-            let candidate = state.candidates.get(hash);
-            candidate.is_some_and(|candidate| !candidate.is_over())
+            let is_current = state.current_hash() == Some(hash);
+            (state.launching(hash).is_some(), is_current)
         };
         if is_launching {
-            return Err(DeployError::Launching {
-                app: self.name.clone(),
-                hash: hash.clone(),
-            });
+            return Err(self.launching(hash));
         }
-        let is_current = self.state.lock().current_hash() == Some(hash);
         if is_current && canary {
             return Err(DeployError::IsCurrent(hash.clone()));
         }
@@ -174,6 +170,13 @@ impl Managed {
                 release.ok_or(error)
             }
             (release, _) => release,
+        }
+    }
+
+    pub(super) fn launching(&self, hash: &ReleaseHash) -> DeployError {
+        DeployError::Launching {
+            app: self.name.clone(),
+            hash: hash.clone(),
         }
     }
 

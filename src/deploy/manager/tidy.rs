@@ -38,19 +38,14 @@ impl Managed {
         let _changing = self.changing().await?;
         let revision = {
             let mut state = self.state.lock();
-            let in_use = [state.current_release(), state.canary.as_ref()];
-            if in_use.into_iter().flatten().any(|used| used.hash == *hash) {
+            if state.gets_requests(hash) {
                 return Err(DeployError::InUse(hash.clone()));
             }
-            match state.candidates.get(hash) {
-                Some(candidate) if !candidate.is_over() => {
-                    return Err(DeployError::Launching {
-                        app: self.name.clone(),
-                        hash: hash.clone(),
-                    });
-                }
-                None => return Err(DeployError::NoCandidate(hash.clone())),
-                Some(_) => drop(state.candidates.remove(hash)),
+            if state.launching(hash).is_some() {
+                return Err(self.launching(hash));
+            }
+            if state.candidates.remove(hash).is_none() {
+                return Err(DeployError::NoCandidate(hash.clone()));
             }
             let known = state.known.get(hash);
             known.map(|known| known.revision.clone())

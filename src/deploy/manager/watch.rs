@@ -159,8 +159,7 @@ impl Managed {
     /// That the store answers and has not lost what it had; with what is wrong with its current
     /// release, which a switch writes anew.
     pub(super) async fn store_is_there(&self) -> Result<Option<StoreError>, DeployError> {
-        self.store.check().await?;
-        let read = self.store.current().await;
+        let read = self.store.check().await?.current;
         let (is_in_store, is_store_lost) = {
             let state = self.state.lock();
             (state.is_in_store, state.is_store_lost)
@@ -168,7 +167,6 @@ impl Managed {
         match read {
             Ok(None) if is_in_store => Err(DeployError::StoreIsLost(self.store.describe())),
             Ok(None) if is_store_lost => Err(self.store_is_empty()),
-            Err(error @ StoreError::Unreachable { .. }) => Err(error.into()),
             read => Ok(read.err()),
         }
     }

@@ -167,11 +167,9 @@ impl Managed {
         if !state.unwritten.iter().any(|(_, other)| other == entry) {
             return;
         }
-        state.pending.get_or_insert_with(|| Pending {
-            hash: entry.hash.clone(),
-            since: entry.at.clone(),
-            error: format!("it has not answered within {} s", STORE_WAIT.as_secs()),
-            attempts: 0,
+        state.pending.get_or_insert_with(|| {
+            let error = format!("it has not answered within {} s", STORE_WAIT.as_secs());
+            Pending::of(entry, error, 0)
         });
     }
 
@@ -182,11 +180,6 @@ impl Managed {
             app = %self.name, release = entry.hash.short(), attempts, %error,
             "the switch is done, but the store has not taken it yet"
         );
-        state.pending = Some(Pending {
-            hash: entry.hash.clone(),
-            since: entry.at.clone(),
-            error: error.to_string(),
-            attempts,
-        });
+        state.pending = Some(Pending::of(entry, error.to_string(), attempts));
     }
 }

@@ -6,8 +6,7 @@ use crate::clock::Moment;
 use crate::decision::{IdleRule, ReadyRule};
 use crate::lifecycle::gate::{Endpoint, Gate};
 use crate::lifecycle::machine::{
-    Effect, Failure, FailureKind, Former, How, Launch, Machine, Phase, Step, StoppedBy, Then,
-    Watch, Why,
+    Effect, Failure, FailureKind, Former, How, Launch, Machine, Phase, Step, Then, Watch, Why,
 };
 use crate::runtime::{Health, InstanceId};
 use crate::spec::WorkloadSpec;
@@ -19,21 +18,20 @@ impl Machine {
         spec: Box<WorkloadSpec>,
         start: bool,
     ) -> Vec<Effect> {
-        // Somebody else has removed it, and it is not known yet whether another one takes its place.
-        let is_gone = self.id.is_none();
+        if self.is_absent() {
+            // Those who wait for the successor of one that somebody removed want it awake.
+            let is_waited_for = matches!(
+                self.phase,
+                Phase::Stopping {
+                    then: Then::Start,
+                    ..
+                }
+            );
+            let start = start || is_waited_for;
+            self.enter(now, Phase::Creating { start });
+            return vec![Effect::Create(self.order(), spec)];
+        }
         match &mut self.phase {
-            Phase::Stopping {
-                then,
-                by: StoppedBy::OutsideUntil(_),
-            } if is_gone => {
-                let start = start || *then == Then::Start;
-                self.enter(now, Phase::Creating { start });
-                vec![Effect::Create(self.order(), spec)]
-            }
-            Phase::Absent => {
-                self.enter(now, Phase::Creating { start });
-                vec![Effect::Create(self.order(), spec)]
-            }
             Phase::Creating { start: already } => {
                 *already |= start;
                 Vec::new()

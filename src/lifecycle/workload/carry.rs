@@ -157,11 +157,6 @@ impl Workload {
         }
     }
 
-    /// The container that it is, where there is one.
-    pub fn container(&self) -> Option<InstanceId> {
-        self.inner.lock().machine.id().cloned()
-    }
-
     /// The container as it is after its start.
     async fn inspect_started(&self, id: &InstanceId) -> Result<Instance, Failure> {
         let until = tokio::time::Instant::now() + ADDRESS_TIME;

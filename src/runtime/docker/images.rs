@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Instant, timeout_at};
 
+use super::provision::repo_and_tag;
 use super::{Docker, Subject, runtime_error, says};
 use crate::runtime::{ImageFacts, Runtime, RuntimeError};
 
@@ -159,15 +160,10 @@ impl Docker {
 
     pub(super) async fn tag_image(&self, id: &str, reference: &str) -> Result<(), RuntimeError> {
         let path_id = image_path(id)?;
-        // A port of the registry is before the last slash.
-        let begins = reference.rfind('/').map_or(0, |slash| slash + 1);
-        let (name, tag) = match reference[begins..].rfind(':') {
-            Some(colon) => reference.split_at(begins + colon),
-            None => (reference, ":latest"),
-        };
+        let (repo, tag) = repo_and_tag(reference)?;
         let options = TagImageOptionsBuilder::default()
-            .repo(name)
-            .tag(&tag[1..])
+            .repo(repo)
+            .tag(tag)
             .build();
         let tagging = self.client.tag_image(&path_id, Some(options));
         self.call(Subject::Image(reference), tagging).await

@@ -170,7 +170,7 @@ fn network_segment(name: &str) -> Result<String, RuntimeError> {
 }
 
 /// `host:5000/name:tag` as name and tag; the tag is `latest` when there is none.
-fn repo_and_tag(name: &str) -> Result<(&str, &str), RuntimeError> {
+pub(super) fn repo_and_tag(name: &str) -> Result<(&str, &str), RuntimeError> {
     if name.contains('@') {
         return Err(RuntimeError::Refused(format!(
             "{name:?} names an image by its digest, which a new one cannot have"

@@ -247,7 +247,6 @@ impl Runtime for Process {
         ))
     }
 
-    /// A configured image stays for as long as it is configured.
     /// Images are what the configuration says, and have no identifiers.
     async fn image_of(&self, _id: &InstanceId) -> Result<Option<String>, RuntimeError> {
         Ok(None)
@@ -257,6 +256,7 @@ impl Runtime for Process {
         Ok(())
     }
 
+    /// A configured image stays for as long as it is configured.
     async fn remove_image(&self, reference: &str) -> Result<bool, RuntimeError> {
         Ok(!self.inner.images.contains_key(reference))
     }
