@@ -19,7 +19,7 @@
 //!
 //! - vocabulary: [`names`], [`clock`], [`metrics`];
 //! - pure: [`config`], [`decision`], [`spec`], [`target`], [`lifecycle::gate`], [`lifecycle::machine`];
-//! - ports and engines: [`runtime`] (the trait), [`script`], [`store`], [`https`];
+//! - ports and engines: [`runtime`] (the trait), [`script`], [`store`], [`https`], [`inquiry`];
 //! - adapters and drivers: `runtime::docker`, `runtime::process`, `runtime::fake`, [`traefik`],
 //!   [`lifecycle::fleet`] with its workloads;
 //! - services: [`proxy`];
@@ -49,6 +49,7 @@ pub mod decision;
 pub mod demo;
 pub mod deploy;
 pub mod https;
+pub mod inquiry;
 pub mod lifecycle;
 pub mod log;
 pub mod metrics;

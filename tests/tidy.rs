@@ -44,6 +44,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("runtime::tail", 1),
     ("runtime", 2),
     ("https", 2),
+    ("inquiry", 2),
     ("store::*", 2),
     ("script::*", 2),
     // The machine is pure; it speaks of the port's instances and events.

@@ -8,6 +8,7 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 
 use crate::decision::ReadyRule;
+use crate::inquiry;
 use crate::lifecycle::gate::Endpoint;
 use crate::lifecycle::machine::Launch;
 use crate::runtime::{InstanceId, Runtime};
@@ -18,6 +19,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The longest that one attempt may take. A container that accepts and does not answer yet must
 /// not keep the next attempt from being made.
 const ATTEMPT_TIME: Duration = Duration::from_secs(2);
+
+/// What is told of one that took longer.
+const LATE: &str = "no answer in time";
 
 /// The pause between attempts of a rule that names none.
 const EVERY: Duration = Duration::from_millis(250);
@@ -104,7 +108,7 @@ impl Prober {
                     }
                     Err(error) => {
                         let asked = asked(target, launch.port);
-                        Err(format!("{asked}: {}", root_cause(&error)).into())
+                        Err(format!("{asked}: {}", inquiry::reason(&error, LATE)).into())
                     }
                 }
             }
@@ -123,17 +127,9 @@ impl Prober {
         let (url, host) = self
             .find(target, id, endpoint.address, endpoint.port)
             .await?;
-        let failed = |error: reqwest::Error| format!("{target}: {}", root_cause(&error));
         let request = self.client.get(url).header(reqwest::header::HOST, host);
-        let mut answer = request.send().await.map_err(failed)?;
-        let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(failed)? {
-            if body.len() + part.len() > bytes_max {
-                return Err(format!("{target}: its answer has more than {bytes_max} bytes").into());
-            }
-            body.extend_from_slice(&part);
-        }
-        Ok((answer.status().as_u16(), body))
+        let answer = inquiry::ask(request, bytes_max, LATE).await;
+        answer.map_err(|why| format!("{target}: {why}").into())
     }
 
     /// The URL with an address in place of the host name, and what the Host field is to say.
@@ -224,16 +220,4 @@ fn authority(url: &Url) -> String {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
-}
-
-/// The innermost error: "connection refused" rather than "error sending request".
-fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Response};
+use reqwest::Client;
 
 use super::told::{self, Router};
-use crate::config;
+use crate::{config, inquiry};
 
 /// For one answer. It comes from the same machine or network, out of memory.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
@@ -91,36 +91,9 @@ impl Api {
     }
 
     async fn get(&self, url: &str, bytes_max: usize) -> Result<(u16, Vec<u8>), String> {
-        let whole = async {
-            let answer = self.client.get(url).send().await.map_err(told_shortly)?;
-            let status = answer.status().as_u16();
-            Ok((status, body(answer, bytes_max).await?))
-        };
-        whole.await
+        let late = format!("no answer within {} s", ANSWER_TIME.as_secs());
+        inquiry::ask(self.client.get(url), bytes_max, &late).await
     }
-}
-
-async fn body(mut answer: Response, bytes_max: usize) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(part) = answer.chunk().await.map_err(told_shortly)? {
-        if body.len() + part.len() > bytes_max {
-            return Err(format!("its answer has more than {bytes_max} bytes"));
-        }
-        body.extend_from_slice(&part);
-    }
-    Ok(body)
-}
-
-/// The innermost reason: "connection refused" rather than "error sending request".
-fn told_shortly(error: reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("no answer within {} s", ANSWER_TIME.as_secs());
-    }
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
